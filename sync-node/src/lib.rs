@@ -1,0 +1,1 @@
+//! A node that keeps zones of shared proxy state equal across a cluster: library and daemon.

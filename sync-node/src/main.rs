@@ -1,0 +1,2 @@
+//! The `sync-node` daemon.
+fn main() {}

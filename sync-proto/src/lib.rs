@@ -1,0 +1,1 @@
+//! Wire protocol of zone synchronization: protobuf messages, framing and a fast row codec.
