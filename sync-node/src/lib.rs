@@ -1,1 +1,3 @@
 //! A node that keeps zones of shared proxy state equal across a cluster: library and daemon.
+
+pub mod status;
