@@ -1,1 +1,36 @@
-//! Tests that cross crates: real processes, sockets, certificates and clients.
+//! Harness for tests of real nodes: `sync-node` processes on loopback addresses of their own, real certificates,
+//! a real DNS server, and HTTP as a client sees it.
+//!
+//! A test claims a [`Cluster`], starts [`Node`]s in it, talks to their [`Api`], and waits with [`wait_for`]. Three
+//! rules keep such tests honest and quick:
+//!
+//! - *No port is guessed.* Every node has a loopback address to itself ([`Loopback`]), claimed through the operating
+//!   system, so ports are fixed and tests run in parallel, in one process or in several.
+//! - *Every wait has a deadline* and says, when it passes, what was waited for and what was seen last.
+//! - *Every process is ended by its id* when its handle is dropped; its log is printed if the test is failing.
+
+mod api;
+mod binary;
+mod cluster;
+mod config;
+mod dns;
+mod loopback;
+mod node;
+mod pki;
+mod process;
+mod repository;
+mod traffic;
+mod wait;
+
+pub use api::{Api, Reply, Status, ZoneStatus};
+pub use binary::{Ended, run_to_end, sync_node};
+pub use cluster::{Cluster, digests_equal, put_reaches};
+pub use config::{API_PORT, Config, Encryption, SYNC_PORT};
+pub use dns::Dns;
+pub use loopback::Loopback;
+pub use node::Node;
+pub use pki::{Authority, Identity};
+pub use process::{Process, Signal};
+pub use repository::{Fence, fences, files, root};
+pub use traffic::{Acknowledged, Writers};
+pub use wait::{Elapsed, wait_for};

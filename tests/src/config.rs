@@ -1,0 +1,83 @@
+//! Configuration files of nodes.
+
+use std::fmt::Write as _;
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+
+/// Port on which nodes of the tests accept peers.
+pub const SYNC_PORT: u16 = 9000;
+
+/// Port of their HTTP API.
+pub const API_PORT: u16 = 8080;
+
+/// How a node talks to its peers.
+#[derive(Clone, Debug)]
+pub enum Encryption {
+    /// `ssl = false`.
+    Plain,
+    /// `[zone_sync.ssl]` with these files.
+    Tls {
+        /// The node's certificate.
+        certificate: PathBuf,
+        /// Its key.
+        key: PathBuf,
+        /// Certificates of authorities it trusts.
+        trusted: PathBuf,
+    },
+}
+
+/// What a configuration file says. Fields are public: a test changes what it is about.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// `name`.
+    pub name: String,
+    /// `cluster`.
+    pub cluster: String,
+    /// The address to listen on, with [`SYNC_PORT`] and [`API_PORT`].
+    pub ip: Ipv4Addr,
+    /// `servers`.
+    pub servers: Vec<String>,
+    /// Further lines of `[zone_sync]`.
+    pub zone_sync: Vec<String>,
+    /// Encryption between peers.
+    pub encryption: Encryption,
+    /// Tables of zones, as TOML.
+    pub zones: String,
+    /// Further lines of `[api]`, beside `write = true`.
+    pub api: Vec<String>,
+}
+
+impl Config {
+    /// The file's text.
+    pub fn to_toml(&self) -> String {
+        let mut text = String::new();
+        let Self { name, cluster, ip, .. } = self;
+        let servers: Vec<String> = self.servers.iter().map(|server| format!("{server:?}")).collect();
+        let mut line = |line: &str| writeln!(text, "{line}").expect("writing to a string succeeds");
+        line(&format!("name = {name:?}"));
+        line(&format!("cluster = {cluster:?}\n"));
+        line("[zone_sync]");
+        line(&format!("listen = \"{ip}:{SYNC_PORT}\""));
+        line(&format!("servers = [{}]", servers.join(", ")));
+        for further in &self.zone_sync {
+            line(further);
+        }
+        match &self.encryption {
+            Encryption::Plain => line("ssl = false"),
+            Encryption::Tls { certificate, key, trusted } => {
+                line("\n[zone_sync.ssl]");
+                line(&format!("certificate = {certificate:?}"));
+                line(&format!("certificate_key = {key:?}"));
+                line(&format!("trusted_certificate = {trusted:?}"));
+            }
+        }
+        line(&format!("\n{}\n", self.zones.trim()));
+        line("[api]");
+        line(&format!("listen = \"{ip}:{API_PORT}\""));
+        line("write = true");
+        for further in &self.api {
+            line(further);
+        }
+        text
+    }
+}
