@@ -1,11 +1,15 @@
 //! Bounded lock-free zones for proxies: key-value tables, sticky sessions and rate limits that replicate.
 
+mod dirty;
 mod error;
+mod origins;
 mod rate;
 mod record;
+mod region;
 mod stamp;
 mod time;
 mod version_vector;
+mod words;
 
 pub use error::Error;
 pub use rate::Rate;

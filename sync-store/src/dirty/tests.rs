@@ -1,0 +1,115 @@
+use super::*;
+use crate::ZoneKind;
+
+fn dirty(slots: usize) -> (Region, Dirty) {
+    let size = 4096;
+    let region = Region::create("z", ZoneKind::Keyval, size).expect("memory");
+    let dirty = Dirty::new(&mut Layout::new(size), slots).expect("room");
+    (region, dirty)
+}
+
+#[cfg(not(loom))]
+mod plain {
+    use std::sync::Arc;
+    use std::sync::atomic::AtomicUsize;
+    use std::task::{Wake, Waker};
+
+    use super::*;
+
+    fn drain_all(region: &Region, dirty: &Dirty) -> Vec<usize> {
+        let mut slots = Vec::new();
+        dirty.drain(region, 0, |slot| {
+            slots.push(slot);
+            ControlFlow::Continue(())
+        });
+        slots
+    }
+
+    #[test]
+    fn marks_collapse_and_are_taken_once() {
+        let (region, dirty) = dirty(200);
+        for slot in [5, 199, 5, 64, 5] {
+            dirty.mark(&region, slot);
+        }
+        assert_eq!(dirty.count(&region), 3);
+        assert!(dirty.is_marked(&region, 199));
+        assert_eq!(drain_all(&region, &dirty), [5, 64, 199]);
+        assert_eq!(drain_all(&region, &dirty), []);
+        assert_eq!(dirty.count(&region), 0);
+        assert!(!dirty.is_marked(&region, 199));
+    }
+
+    #[test]
+    fn a_break_leaves_the_rest_and_the_next_pass_goes_on_there() {
+        let (region, dirty) = dirty(200);
+        for slot in [1, 2, 70, 130] {
+            dirty.mark(&region, slot);
+        }
+        let next = dirty.drain(&region, 0, |slot| {
+            if slot == 70 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        });
+        assert_eq!((next, dirty.count(&region)), (70, 2));
+        dirty.mark(&region, 3);
+        let mut slots = Vec::new();
+        dirty.drain(&region, next, |slot| {
+            slots.push(slot);
+            ControlFlow::Continue(())
+        });
+        assert_eq!(slots, [70, 130, 3]);
+    }
+
+    #[test]
+    fn the_publisher_is_woken_by_the_first_mark_only() {
+        struct Counting(AtomicUsize);
+        impl Wake for Counting {
+            fn wake(self: Arc<Self>) {
+                self.0.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+        let (region, dirty) = dirty(64);
+        let woken = Arc::new(Counting(AtomicUsize::new(0)));
+        let waker = Waker::from(woken.clone());
+        let cx = Context::from_waker(&waker);
+        assert_eq!(dirty.poll(&region, &cx), Poll::Pending);
+        dirty.mark(&region, 1);
+        dirty.mark(&region, 2);
+        assert_eq!(woken.0.load(Ordering::Relaxed), 1);
+        assert_eq!(dirty.poll(&region, &cx), Poll::Ready(()));
+        drain_all(&region, &dirty);
+        assert_eq!(dirty.poll(&region, &cx), Poll::Pending);
+    }
+}
+
+/// Loom: a change is either seen by the publisher that took the mark, or still marked.
+#[cfg(loom)]
+#[test]
+fn loom_dirty_hand_off() {
+    use loom::sync::Arc;
+    use loom::thread;
+
+    loom::model(|| {
+        let shared = Arc::new((AtomicU64::new(0), dirty(1)));
+        shared.1.1.mark(&shared.1.0, 0); // so that the writer's mark may find the bit set
+        let writer = {
+            let shared = shared.clone();
+            thread::spawn(move || {
+                let (slot, (region, dirty)) = &*shared;
+                slot.store(1, Ordering::Relaxed);
+                dirty.mark(region, 0);
+            })
+        };
+        let (slot, (region, dirty)) = &*shared;
+        let mut published = 0;
+        let mut publish = || {
+            dirty.drain(region, 0, |_| {
+                published = slot.load(Ordering::Relaxed);
+                ControlFlow::Continue(())
+            });
+        };
+        publish();
+        writer.join().expect("no panic");
+        publish();
+        assert_eq!(published, 1);
+        assert_eq!(dirty.count(region), 0);
+    });
+}

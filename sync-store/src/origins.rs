@@ -1,0 +1,171 @@
+//! The origins that a zone has heard of, and how far it knows each: its version vector, kept in the region.
+//!
+//! Records name the origin that published them by its index in this table (16 bits instead of 64), so an entry must not move while
+//! a record refers to it. The zone's own origin is entry 0, and its sequence is the last one that was published.
+//!
+//! Changed under the zone's replication lock only; every entry is plain words because a later reader may be another process.
+
+use crate::region::{Layout, Region, Section};
+use crate::stamp::{Dot, Origin};
+use crate::version_vector::VersionVector;
+use crate::words::{AtomicU64, Ordering};
+
+/// Words of an entry: origin (0 = free), highest sequence through which everything is known, when it was last heard (a count).
+const ENTRY: usize = 3;
+const ORIGIN: usize = 0;
+const THROUGH: usize = 1;
+const HEARD: usize = 2;
+
+/// Entry 0.
+pub(crate) const OWN: u16 = 0;
+
+/// Bits of a sequence inside a dot word; the rest is the index of the origin.
+const SEQ_BITS: u32 = 48;
+/// The highest sequence: at a million records a second it lasts nine years.
+pub(crate) const MAX_SEQ: u64 = (1 << SEQ_BITS) - 1;
+
+/// The origin table of a zone.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Origins {
+    table: Section,
+}
+
+impl Origins {
+    /// How many origins a zone of `size` bytes keeps apart: one for each KiB, so that the table never takes more than 2.4 % of a
+    /// zone above 32 KiB. A node uses one up at every start.
+    pub(crate) fn capacity(size: u64) -> usize {
+        (size / 1024).clamp(32, 4096) as usize
+    }
+
+    /// The table of a zone of `size` bytes, empty; `None` if the region has no room for it.
+    pub(crate) fn new(layout: &mut Layout, size: u64) -> Option<Self> {
+        Some(Self { table: layout.take(Self::capacity(size) * ENTRY)? })
+    }
+
+    /// How many words [`Self::new`] takes from the layout at most.
+    pub(crate) fn words(size: u64) -> usize {
+        Self::capacity(size) * ENTRY + crate::words::LINE
+    }
+
+    /// How many origins there is room for.
+    pub(crate) const fn len(self) -> usize {
+        self.table.len() / ENTRY
+    }
+
+    // Relaxed throughout: writers exclude each other by the replication lock, and the one value read without it, the own
+    // sequence, guards no other memory.
+    fn word(self, region: &Region, index: u16, at: usize) -> &AtomicU64 {
+        &region.words(self.table)[usize::from(index) * ENTRY + at]
+    }
+
+    fn indices(self) -> impl Iterator<Item = u16> {
+        0..self.len() as u16
+    }
+
+    /// Makes `own` entry 0.
+    pub(crate) fn set_own(self, region: &Region, own: Origin) {
+        self.word(region, OWN, ORIGIN).store(own.raw(), Ordering::Relaxed);
+    }
+
+    /// The origin at `index`; `None` if there is none.
+    pub(crate) fn get(self, region: &Region, index: u16) -> Option<Origin> {
+        if usize::from(index) >= self.len() {
+            return None;
+        }
+        Origin::from_raw(self.word(region, index, ORIGIN).load(Ordering::Relaxed))
+    }
+
+    /// Where `origin` is in the table.
+    pub(crate) fn find(self, region: &Region, origin: Origin) -> Option<u16> {
+        self.indices().find(|&index| self.get(region, index) == Some(origin))
+    }
+
+    /// Enters `origin` if it is not there; `None` if the table is full. Then [`Self::forget`] may help.
+    pub(crate) fn enter(self, region: &Region, origin: Origin) -> Option<u16> {
+        let index = self.find(region, origin).or_else(|| {
+            let free = self.indices().find(|&index| self.get(region, index).is_none())?;
+            self.word(region, free, THROUGH).store(0, Ordering::Relaxed);
+            self.word(region, free, ORIGIN).store(origin.raw(), Ordering::Relaxed);
+            Some(free)
+        })?;
+        self.hear(region, index);
+        Some(index)
+    }
+
+    /// Forgets the origins that were not heard for longest among those not `in_use` (by index) and not our own: an eighth of the
+    /// table at most, since finding out what is in use is expensive. Answers their indices; no dot may name one afterwards.
+    pub(crate) fn forget(self, region: &Region, in_use: &[bool]) -> Vec<u16> {
+        let mut idle: Vec<u16> =
+            self.indices().filter(|&index| index != OWN && !in_use[usize::from(index)]).collect();
+        idle.sort_by_key(|&index| self.word(region, index, HEARD).load(Ordering::Relaxed));
+        idle.truncate(self.len() / 8);
+        for &index in &idle {
+            self.word(region, index, ORIGIN).store(0, Ordering::Relaxed);
+        }
+        idle
+    }
+
+    fn hear(self, region: &Region, index: u16) {
+        // Entry 0 needs no such mark of its own; it counts for the others.
+        let count = self.word(region, OWN, HEARD).fetch_add(1, Ordering::Relaxed) + 1;
+        if index != OWN {
+            self.word(region, index, HEARD).store(count, Ordering::Relaxed);
+        }
+    }
+
+    /// The sequence through which everything of the origin at `index` is known.
+    pub(crate) fn through(self, region: &Region, index: u16) -> u64 {
+        self.word(region, index, THROUGH).load(Ordering::Relaxed)
+    }
+
+    /// Raises it.
+    pub(crate) fn advance(self, region: &Region, index: u16, through_seq: u64) {
+        self.word(region, index, THROUGH).fetch_max(through_seq, Ordering::Relaxed);
+    }
+
+    /// The whole version vector, a copy.
+    pub(crate) fn vector(self, region: &Region) -> VersionVector {
+        self.indices()
+            .filter_map(|index| Some((self.get(region, index)?, self.through(region, index))))
+            .collect()
+    }
+}
+
+/// A dot as one word: the origin's index above the sequence. 0 means none, since sequences begin at 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct PackedDot(u64);
+
+impl PackedDot {
+    /// The sequence must not be above [`MAX_SEQ`].
+    pub(crate) const fn new(index: u16, seq: u64) -> Self {
+        debug_assert!(seq <= MAX_SEQ);
+        Self((index as u64) << SEQ_BITS | seq)
+    }
+
+    pub(crate) const fn from_raw(raw: u64) -> Self {
+        Self(raw)
+    }
+
+    pub(crate) const fn raw(self) -> u64 {
+        self.0
+    }
+
+    pub(crate) const fn index(self) -> u16 {
+        (self.0 >> SEQ_BITS) as u16
+    }
+
+    pub(crate) const fn seq(self) -> u64 {
+        self.0 & MAX_SEQ
+    }
+
+    /// The dot in full; `None` if there is none.
+    pub(crate) fn unpack(self, region: &Region, origins: Origins) -> Option<Dot> {
+        if self.seq() == 0 {
+            return None;
+        }
+        Some(Dot { origin: origins.get(region, self.index())?, seq: self.seq() })
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests;
