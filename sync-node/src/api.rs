@@ -1,0 +1,4 @@
+//! The HTTP API of a node.
+
+pub mod access;
+pub mod users;

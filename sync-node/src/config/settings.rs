@@ -1,0 +1,205 @@
+//! The settings of each table: meaning, unit, default, and whether a reload (SIGHUP) takes it over. The NGINX directive that a setting comes
+//! from is named where there is one.
+
+use super::{Address, Server};
+use crate::api::access::AccessList;
+use crate::api::users::UsersFile;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+use sync_store::Rate;
+
+/// `[zone_sync]`: synchronization with other nodes.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct ZoneSync {
+    /// Where peers reach this node: `address:port` or `unix:/path`. Required. Not reloadable. (`listen`)
+    pub listen: Address,
+    /// Where peers are: `host:port`, `address:port` or `unix:/path`. A name with several addresses means several nodes; the node's own
+    /// address may be among them. Default: none, a cluster that waits to be called. Reloadable. (`zone_sync_server`)
+    pub servers: Vec<Server>,
+    /// Whether to follow changes of DNS (A, AAAA, SRV) without a reload. Default: false, names are looked up at start and reload.
+    /// Reloadable. (`resolve`)
+    pub resolve: bool,
+    /// Name servers to ask, `address` or `address:port` (53). Default: those of the system. Reloadable. (`resolver`)
+    pub resolver: Vec<SocketAddr>,
+    /// How long an answer of DNS is used, in place of the time it carries. Default: the time it carries. Reloadable. (`valid`)
+    pub valid: Option<Duration>,
+    /// How long changes may gather before they are sent: an upper bound, publication begins as soon as something has changed.
+    /// Default: 1 ms. Not reloadable. (`zone_sync_interval`)
+    pub interval: Duration,
+    /// How long setting up a connection may take, TLS and handshake included. Default: 5 s. Not reloadable. (`zone_sync_connect_timeout`)
+    pub connect_timeout: Duration,
+    /// Pause before the first new attempt to connect; it grows with jitter while attempts fail. Default: 1 s. Not reloadable.
+    /// (`zone_sync_connect_retry_interval`)
+    pub connect_retry_interval: Duration,
+    /// How long a connection may be silent before it is closed; heartbeats keep a healthy one open. Default: 5 s. Not reloadable.
+    /// (`zone_sync_timeout`)
+    pub timeout: Duration,
+    /// The ring of encoded batches of each zone. Not reloadable. (`zone_sync_buffers`)
+    pub buffers: Buffers,
+    /// Bytes that may wait to be applied on each incoming connection, at least `max_frame`. Default: all buffers together.
+    /// Not reloadable. (`zone_sync_recv_buffer_size`)
+    pub recv_buffer_size: u64,
+    /// The largest frame this node accepts, bytes. Default: 1 MiB. Not reloadable.
+    pub max_frame: u64,
+    /// Records stamped further ahead of our clock than this are refused. Default: 5 s. Not reloadable.
+    pub max_clock_skew: Duration,
+    /// How long a graceful stop (SIGQUIT) waits for peers to acknowledge. Default: 10 s. Reloadable.
+    pub shutdown_timeout: Duration,
+    /// How long removed records are remembered, so that the removal reaches nodes that were away. Default: 1 h. Not reloadable.
+    pub tombstone_retention: Duration,
+    /// TLS between nodes; `None` if `ssl = false` is written, never by omission.
+    pub ssl: Option<Ssl>,
+}
+
+/// `buffers = { number, size }`: how many encoded batches a zone keeps for its links, and how large each may be. A link that falls further
+/// behind than `number` batches changes to catch-up. Costs up to `number` × `size` bytes for each zone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Buffers {
+    /// Batches. Default: 256.
+    pub number: u64,
+    /// Bytes of a batch, which one record of the largest size must fit. Default: 16 KiB.
+    pub size: u64,
+}
+
+/// `[zone_sync.ssl]`: TLS for both directions. Reloadable as a whole, without dropping a connection.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Ssl {
+    /// The node's certificate and any intermediates, PEM. Required. (`zone_sync_ssl_certificate`)
+    pub certificate: PathBuf,
+    /// Its private key, PEM. Required. (`zone_sync_ssl_certificate_key`)
+    pub certificate_key: PathBuf,
+    /// CA certificates that peers must be signed by, PEM. Required while `verify` is on. (`zone_sync_ssl_trusted_certificate`)
+    pub trusted_certificate: Option<PathBuf>,
+    /// Whether peers, in both directions, must show a certificate that `trusted_certificate` vouches for. Default: true.
+    /// (`zone_sync_ssl_verify`)
+    pub verify: bool,
+    /// How many intermediates a peer's chain may have. Default: 1. (`zone_sync_ssl_verify_depth`)
+    pub verify_depth: u64,
+}
+
+/// `[[keyval_zone]]`: a table of keys and values. (`keyval_zone`)
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct KeyvalZone {
+    /// Name; zones of one name and type synchronize. Required.
+    pub name: String,
+    /// Memory, bytes, never more and never less. Required.
+    pub size: u64,
+    /// How long a record lives if it does not say so itself. Default: for ever. (`timeout`)
+    pub timeout: Option<Duration>,
+    /// How a searched key is compared with the keys of the records. Default: `string`. (`type`)
+    pub kind: KeyvalType,
+    /// Whether the zone synchronizes. Default: true. (`sync`)
+    pub sync: bool,
+    /// How long removed records are remembered. Default: that of `[zone_sync]`.
+    pub tombstone_retention: Duration,
+}
+
+/// How a searched key is compared with the keys of the records.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum KeyvalType {
+    /// Equal.
+    #[default]
+    String,
+    /// Record keys are addresses or CIDR ranges; the most specific one that contains the searched address matches.
+    Ip,
+    /// The longest record key that the searched key begins with matches.
+    Prefix,
+}
+
+/// `[[sticky_zone]]`: sessions and the servers they stick to. (`sticky learn … zone=`)
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct StickyZone {
+    /// Name; zones of one name and type synchronize. Required.
+    pub name: String,
+    /// Memory, bytes. Required.
+    pub size: u64,
+    /// Sessions that nobody used for so long are forgotten. Default: 10 min. (`timeout`)
+    pub timeout: Duration,
+    /// Whether the zone synchronizes. Default: true. (`sync`)
+    pub sync: bool,
+    /// How long removed records are remembered. Default: that of `[zone_sync]`.
+    pub tombstone_retention: Duration,
+}
+
+/// `[[limit_req_zone]]`: request limits. What a check does not say itself comes from here. (`limit_req_zone`, `limit_req`)
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct LimitReqZone {
+    /// Name; zones of one name and type synchronize. Required.
+    pub name: String,
+    /// Memory, bytes. Required.
+    pub size: u64,
+    /// Requests per second, minute, hour or day for each key, counted across the cluster. Required. (`rate`)
+    pub rate: Rate,
+    /// Requests that may come early. Default: 0. (`burst`)
+    pub burst: u64,
+    /// Which early requests are delayed. Default: all, `Delay::After(0)`. (`delay`, `nodelay`)
+    pub delay: Delay,
+    /// Whether to count only and refuse nothing. Default: false. (`limit_req_dry_run`)
+    pub dry_run: bool,
+    /// Whether the zone synchronizes. Default: true. (`sync`)
+    pub sync: bool,
+}
+
+/// Which of the early requests, those within the burst, wait for their turn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Delay {
+    /// Those after the first so many; 0: all of them.
+    After(u64),
+    /// None.
+    Nodelay,
+}
+
+/// `[api]`: the HTTP API. All but `listen` is reloadable.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Api {
+    /// Where to listen: `address:port` or `unix:/path`. Required. Not reloadable.
+    pub listen: Address,
+    /// Whether the API may change zones and reset counters: POST, PATCH and DELETE under `/api`. Default: false. (`api write=on`)
+    pub write: bool,
+    /// Whether it may decide: `POST /v1/limit_req`, which uses up rate, and PUT and DELETE on `/v1/sticky`. Default: as `write`.
+    pub decide: bool,
+    /// Clients by address. Default: everybody. (`allow`, `deny`)
+    pub access: AccessList,
+    /// Users and the hashes of their passwords. Default: no password is asked for. (`auth_basic_user_file`)
+    pub users: Option<UsersFile>,
+}
+
+/// How much is logged.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum LogLevel {
+    /// What needs a person now.
+    Error,
+    /// What will, if it goes on.
+    Warn,
+    /// What a person reading along wants to know.
+    #[default]
+    Info,
+    /// Every request and every link.
+    Debug,
+    /// Every frame.
+    Trace,
+}
+
+impl LogLevel {
+    /// The word in the file: `info`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warn => "warn",
+            Self::Info => "info",
+            Self::Debug => "debug",
+            Self::Trace => "trace",
+        }
+    }
+}

@@ -1,0 +1,338 @@
+//! The tables of the file: which keys each has, their defaults, and how they must agree with each other.
+
+use super::reader::{Report, Section};
+use super::values::{self, Parsed, count, display_size, flag, list, name, positive_time, size, text, time};
+use super::{
+    Address, Api, Buffers, Delay, KeyvalType, KeyvalZone, LimitReqZone, LogLevel, Server, Ssl, StickyZone,
+    ZoneSync,
+};
+use crate::api::access::{AccessList, Range};
+use crate::api::users::UsersFile;
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+use sync_store::Rate;
+use toml::de::{DeTable, DeValue};
+
+/// Encoded batches a zone keeps for its links, if not said otherwise.
+const BUFFERS: Buffers = Buffers { number: 256, size: 16 << 10 };
+/// One page: a smaller batch costs more in frame heads than it saves.
+const BUFFER_SIZE_MIN: u64 = 4 << 10;
+const MAX_FRAME: u64 = 1 << 20;
+const INTERVAL: Duration = Duration::from_millis(1);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+const CONNECT_RETRY_INTERVAL: Duration = Duration::from_secs(1);
+const TIMEOUT: Duration = Duration::from_secs(5);
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
+const TOMBSTONE_RETENTION: Duration = Duration::from_secs(3_600);
+const STICKY_TIMEOUT: Duration = Duration::from_secs(600);
+const VERIFY_DEPTH: u64 = 1;
+const DNS_PORT: u16 = 53;
+
+/// The tables of a file. Values that were wrong and reported are replaced by their defaults, and zones without what they need are left out.
+pub(super) struct Tables {
+    pub(super) name: String,
+    pub(super) cluster: String,
+    pub(super) log_level: LogLevel,
+    pub(super) zone_sync: Option<ZoneSync>,
+    pub(super) keyval_zones: Vec<KeyvalZone>,
+    pub(super) sticky_zones: Vec<StickyZone>,
+    pub(super) limit_req_zones: Vec<LimitReqZone>,
+    pub(super) api: Option<Api>,
+}
+
+pub(super) fn read(report: &Report, root: &DeTable<'_>) -> Tables {
+    let mut root = Section::root(report, root);
+    let name = if root.has("name") { root.read("name", name) } else { host_name(&mut root) };
+    let cluster = root.read("cluster", values::name).unwrap_or_else(|| "default".to_owned());
+    let log_level = root.read("log_level", log_level).unwrap_or_default();
+    let zone_sync_table = root.table("zone_sync");
+    let api_table = root.table("api");
+    if !root.has("zone_sync") && !root.has("api") {
+        report
+            .problem(0, "neither [zone_sync] nor [api]: the node would have nothing to do; add one of them");
+    }
+    let (zone_sync, retention) = zone_sync_table.map_or((None, TOMBSTONE_RETENTION), zone_sync);
+    let mut names = BTreeMap::new();
+    let mut named = |section: &Section<'_, '_>, name: &Option<String>| {
+        let Some(name) = name else { return };
+        let place = section.report().place(section.position("name"));
+        if let Some(first) = names.insert(name.clone(), place) {
+            let message =
+                format!("zone `{name}` exists already, at line {}; give this one another name", first.line);
+            section.problem("name", message);
+        }
+    };
+    let keyval_zones = root
+        .tables("keyval_zone")
+        .into_iter()
+        .filter_map(|zone| keyval_zone(zone, retention, &mut named))
+        .collect();
+    let sticky_zones = root
+        .tables("sticky_zone")
+        .into_iter()
+        .filter_map(|zone| sticky_zone(zone, retention, &mut named))
+        .collect();
+    let limit_req_zones = root
+        .tables("limit_req_zone")
+        .into_iter()
+        .filter_map(|zone| limit_req_zone(zone, &mut named))
+        .collect();
+    let api = api_table.and_then(api);
+    root.finish();
+    Tables {
+        name: name.unwrap_or_default(),
+        cluster,
+        log_level,
+        zone_sync,
+        keyval_zones,
+        sticky_zones,
+        limit_req_zones,
+        api,
+    }
+}
+
+/// The name of the machine, if it can be one of a node.
+fn host_name(root: &mut Section<'_, '_>) -> Option<String> {
+    // Asked for, though not written, so that it is known.
+    let _: Option<String> = root.read("name", name);
+    let host = hostname::get().ok().and_then(|name| name.into_string().ok()).unwrap_or_default();
+    match values::check_name(&host) {
+        Ok(()) => Some(host),
+        Err(message) => {
+            root.problem(
+                "name",
+                format!("the host name cannot name the node, it {message}; add name = \"…\""),
+            );
+            None
+        }
+    }
+}
+
+fn log_level(value: &DeValue<'_>) -> Parsed<LogLevel> {
+    Ok(match text(value)?.as_str() {
+        "error" => LogLevel::Error,
+        "warn" => LogLevel::Warn,
+        "info" => LogLevel::Info,
+        "debug" => LogLevel::Debug,
+        "trace" => LogLevel::Trace,
+        other => {
+            return Err(format!("{other:?} is not a log level; write error, warn, info, debug or trace"));
+        }
+    })
+}
+
+/// The table, and the tombstone retention that zones take from it even if the rest of it is wrong.
+fn zone_sync(mut table: Section<'_, '_>) -> (Option<ZoneSync>, Duration) {
+    let listen = table.require("listen", "\"0.0.0.0:9000\"", address);
+    let servers = table.read("servers", |value| list(value, server)).unwrap_or_default();
+    let resolve = table.read("resolve", flag).unwrap_or(false);
+    let resolver = table.read("resolver", |value| list(value, name_server)).unwrap_or_default();
+    let valid = table.read("valid", positive_time);
+    let interval = table.read("interval", positive_time).unwrap_or(INTERVAL);
+    let connect_timeout = table.read("connect_timeout", positive_time).unwrap_or(CONNECT_TIMEOUT);
+    let connect_retry_interval =
+        table.read("connect_retry_interval", positive_time).unwrap_or(CONNECT_RETRY_INTERVAL);
+    let timeout = table.read("timeout", positive_time).unwrap_or(TIMEOUT);
+    let buffers = table.table("buffers").map_or(BUFFERS, buffers);
+    let buffers_size = buffers.number.saturating_mul(buffers.size);
+    let max_frame = table.read("max_frame", size).unwrap_or(MAX_FRAME);
+    let recv_buffer_size = table.read("recv_buffer_size", size);
+    let max_clock_skew = table.read("max_clock_skew", positive_time).unwrap_or(sync_store::MAX_CLOCK_SKEW);
+    let shutdown_timeout = table.read("shutdown_timeout", time).unwrap_or(SHUTDOWN_TIMEOUT);
+    let tombstone_retention = table.read("tombstone_retention", positive_time).unwrap_or(TOMBSTONE_RETENTION);
+    let ssl = ssl_or_plain(&mut table);
+    if table.sound() {
+        if max_frame < buffers.size {
+            let message = format!(
+                "`max_frame` {} is smaller than a buffer of {}; write at least that much",
+                display_size(max_frame),
+                display_size(buffers.size)
+            );
+            table.problem("max_frame", message);
+        }
+        if let Some(size) = recv_buffer_size.filter(|size| *size < max_frame) {
+            let message = format!(
+                "`recv_buffer_size` {} cannot hold a frame of `max_frame` {}; write at least that much",
+                display_size(size),
+                display_size(max_frame)
+            );
+            table.problem("recv_buffer_size", message);
+        }
+    }
+    table.finish();
+    let zone_sync = listen.map(|listen| ZoneSync {
+        listen,
+        servers,
+        resolve,
+        resolver,
+        valid,
+        interval,
+        connect_timeout,
+        connect_retry_interval,
+        timeout,
+        buffers,
+        recv_buffer_size: recv_buffer_size.unwrap_or_else(|| buffers_size.max(max_frame)),
+        max_frame,
+        max_clock_skew,
+        shutdown_timeout,
+        tombstone_retention,
+        ssl,
+    });
+    (zone_sync, tombstone_retention)
+}
+
+fn buffers(mut table: Section<'_, '_>) -> Buffers {
+    let number = table.read("number", |value| match count(value)? {
+        0 => Err("must be 1 or more".to_owned()),
+        number => Ok(number),
+    });
+    let size = table.read("size", |value| match size(value)? {
+        size if size < BUFFER_SIZE_MIN => Err(format!("must be at least {}", display_size(BUFFER_SIZE_MIN))),
+        size => Ok(size),
+    });
+    table.finish();
+    Buffers { number: number.unwrap_or(BUFFERS.number), size: size.unwrap_or(BUFFERS.size) }
+}
+
+/// TLS is what a node does; going without has to be written, so that nobody does by forgetting a table.
+fn ssl_or_plain(table: &mut Section<'_, '_>) -> Option<Ssl> {
+    if table.has("ssl") && !table.is_table("ssl") {
+        if table.read("ssl", flag) == Some(true) {
+            table.problem("ssl", "TLS needs certificates; write a table [zone_sync.ssl] with `certificate`, `certificate_key` and `trusted_certificate`");
+        }
+        return None;
+    }
+    if !table.has("ssl") {
+        table.problem("ssl", "[zone_sync] needs certificates; add a table [zone_sync.ssl], or ssl = false for plain TCP, which lets anybody in who reaches the port");
+    }
+    ssl(table.table("ssl")?)
+}
+
+fn ssl(mut table: Section<'_, '_>) -> Option<Ssl> {
+    let folder = table.report().folder().to_owned();
+    let file = |value: &DeValue<'_>| existing_file(&folder, value);
+    let certificate = table.require("certificate", "\"node.pem\"", file);
+    let certificate_key = table.require("certificate_key", "\"node.key\"", file);
+    let verify = table.read("verify", flag).unwrap_or(true);
+    let trusted_certificate = if verify {
+        table.require("trusted_certificate", "\"ca.pem\", or verify = false to trust everybody", file)
+    } else {
+        table.read("trusted_certificate", file)
+    };
+    let verify_depth = table.read("verify_depth", count).unwrap_or(VERIFY_DEPTH);
+    table.finish();
+    Some(Ssl {
+        certificate: certificate?,
+        certificate_key: certificate_key?,
+        trusted_certificate,
+        verify,
+        verify_depth,
+    })
+}
+
+type Named<'n> = &'n mut dyn FnMut(&Section<'_, '_>, &Option<String>);
+
+fn keyval_zone(mut table: Section<'_, '_>, retention: Duration, named: Named<'_>) -> Option<KeyvalZone> {
+    let name = table.require("name", "\"one\"", name);
+    named(&table, &name);
+    let size = table.require("size", "\"1m\"", size);
+    let timeout = table.read("timeout", positive_time);
+    let kind = table.read("type", keyval_type).unwrap_or_default();
+    let sync = table.read("sync", flag).unwrap_or(true);
+    let tombstone_retention = table.read("tombstone_retention", positive_time).unwrap_or(retention);
+    table.refuse("state", "is not possible in this version: records live in memory, and a restarted node gets them back from the others; remove it");
+    table.finish();
+    Some(KeyvalZone { name: name?, size: size?, timeout, kind, sync, tombstone_retention })
+}
+
+fn sticky_zone(mut table: Section<'_, '_>, retention: Duration, named: Named<'_>) -> Option<StickyZone> {
+    let name = table.require("name", "\"sessions\"", name);
+    named(&table, &name);
+    let size = table.require("size", "\"1m\"", size);
+    let timeout = table.read("timeout", positive_time).unwrap_or(STICKY_TIMEOUT);
+    let sync = table.read("sync", flag).unwrap_or(true);
+    let tombstone_retention = table.read("tombstone_retention", positive_time).unwrap_or(retention);
+    table.finish();
+    Some(StickyZone { name: name?, size: size?, timeout, sync, tombstone_retention })
+}
+
+fn limit_req_zone(mut table: Section<'_, '_>, named: Named<'_>) -> Option<LimitReqZone> {
+    let name = table.require("name", "\"req\"", name);
+    named(&table, &name);
+    let size = table.require("size", "\"1m\"", size);
+    let rate = table.require("rate", "\"100r/s\"", rate);
+    let burst = table.read("burst", count).unwrap_or(0);
+    let delay_after = table.read("delay", count);
+    let nodelay = table.read("nodelay", flag).unwrap_or(false);
+    let dry_run = table.read("dry_run", flag).unwrap_or(false);
+    let sync = table.read("sync", flag).unwrap_or(true);
+    if delay_after.is_some() && nodelay {
+        table.problem("nodelay", "`nodelay` contradicts `delay`; remove one of them");
+    }
+    table.finish();
+    let delay = if nodelay { Delay::Nodelay } else { Delay::After(delay_after.unwrap_or(0)) };
+    Some(LimitReqZone { name: name?, size: size?, rate: rate?, burst, delay, dry_run, sync })
+}
+
+fn api(mut table: Section<'_, '_>) -> Option<Api> {
+    let listen = table.require("listen", "\"127.0.0.1:8080\"", address);
+    let write = table.read("write", flag).unwrap_or(false);
+    let decide = table.read("decide", flag).unwrap_or(write);
+    let allow = table.read("allow", |value| list(value, range)).unwrap_or_default();
+    let deny = table.read("deny", |value| list(value, range)).unwrap_or_default();
+    let folder = table.report().folder().to_owned();
+    let users = table.read("auth_basic_user_file", |value| {
+        let path = folder.join(text(value)?);
+        UsersFile::load(&path).map_err(|error| format!("cannot be used: {error}"))
+    });
+    table.finish();
+    Some(Api { listen: listen?, write, decide, access: AccessList::new(allow, deny), users })
+}
+
+fn address(value: &DeValue<'_>) -> Parsed<Address> {
+    text(value)?.parse()
+}
+
+fn server(value: &DeValue<'_>) -> Parsed<Server> {
+    text(value)?.parse()
+}
+
+fn name_server(value: &DeValue<'_>) -> Parsed<SocketAddr> {
+    let text = text(value)?;
+    let address = text.parse().or_else(|_| text.parse::<IpAddr>().map(|ip| SocketAddr::new(ip, DNS_PORT)));
+    address.map_err(|_| format!("{text:?} is not an address; write \"10.0.0.53\" or \"10.0.0.53:5353\""))
+}
+
+fn range(value: &DeValue<'_>) -> Parsed<Range> {
+    text(value)?.parse()
+}
+
+fn rate(value: &DeValue<'_>) -> Parsed<Rate> {
+    let text = text(value)?;
+    text.parse().map_err(|error: sync_store::Error| match error {
+        sync_store::Error::InvalidRate { rate, expected } => {
+            format!("{rate:?} is not a rate; it must be {expected}")
+        }
+        error => error.to_string(),
+    })
+}
+
+fn keyval_type(value: &DeValue<'_>) -> Parsed<KeyvalType> {
+    Ok(match text(value)?.as_str() {
+        "string" => KeyvalType::String,
+        "ip" => KeyvalType::Ip,
+        "prefix" => KeyvalType::Prefix,
+        other => return Err(format!("{other:?} is not a type of keys; write string, ip or prefix")),
+    })
+}
+
+/// A file that can be opened; what is in it is for its reader to judge.
+fn existing_file(folder: &std::path::Path, value: &DeValue<'_>) -> Parsed<PathBuf> {
+    let path = folder.join(text(value)?);
+    match std::fs::File::open(&path) {
+        Ok(_) => Ok(path),
+        Err(error) => Err(format!("cannot be read: {}: {error}", path.display())),
+    }
+}
