@@ -167,7 +167,7 @@ impl<'r, 't> Section<'r, 't> {
     }
 
     /// A table within this one.
-    pub(super) fn table(&mut self, key: &'static str) -> Option<Section<'r, 't>> {
+    pub(super) fn table(&mut self, key: &'static str) -> Option<Self> {
         let (value, span) = self.get(key)?;
         match value.as_table() {
             Some(table) => Some(self.inner(key, None, table, span.start)),
@@ -179,7 +179,7 @@ impl<'r, 't> Section<'r, 't> {
     }
 
     /// The tables of `[[key]]`.
-    pub(super) fn tables(&mut self, key: &'static str) -> Vec<Section<'r, 't>> {
+    pub(super) fn tables(&mut self, key: &'static str) -> Vec<Self> {
         let Some((value, span)) = self.get(key) else { return Vec::new() };
         let Some(values) = value.as_array() else {
             let fix = if value.is_table() { "with two brackets on each side, " } else { "" };
@@ -204,7 +204,7 @@ impl<'r, 't> Section<'r, 't> {
         sections
     }
 
-    fn inner(&self, key: &str, name: Option<&str>, table: &'t DeTable<'t>, at: usize) -> Section<'r, 't> {
+    fn inner(&self, key: &str, name: Option<&str>, table: &'t DeTable<'t>, at: usize) -> Self {
         let kind = format!("{}{key}", self.kind);
         let (title, path) = match name {
             Some(name) => (format!("[[{kind}]]"), format!("{}{key}.{name}.", self.path)),
