@@ -1,1 +1,83 @@
 //! Authenticated peers, discovered by DNS, that exchange frames: TCP, TLS and Unix sockets.
+//!
+//! # Model
+//!
+//! A **frame** is an opaque body behind a length prefix ([`Framing`]). A [`Connection`] carries frames both ways and splits
+//! into a [`FrameSender`] and a [`FrameReceiver`] for two tasks. Who is at the other end is settled before the first
+//! frame: with TLS both sides show certificates that a common authority has signed ([`TlsConfig`]), and the dialing side
+//! also checks the name. A [`PeerIdentity`] tells what came out.
+//!
+//! A [`Connector`] dials a [`Target`]; a [`Listener`] accepts, and leaves everything slow to the task that calls
+//! [`Incoming::handshake`]. Targets come from a list of [`Server`]s, as operators write it: addresses, Unix sockets, names
+//! with several addresses, SRV records. [`Discovery`] keeps the [`TargetSet`] up to date as DNS changes. When to dial, and
+//! when to give up on a peer, is the caller's business; [`Backoff`] says how long to wait.
+//!
+//! # Promises
+//!
+//! - Every wait has a time-out and every buffer a bound; see the options. A frame larger than the bound is refused before
+//!   its body is waited for.
+//! - Every error says whose fault it is and with whom ([`Error`]), also when all there is to go by is a TLS alert.
+//! - *Sent* is not *delivered*: `Ok` from [`FrameSender::send`] means that the operating system has the bytes. Only the peer can
+//!   say that they arrived. The end of a stream is told from its loss where the transport can: a TLS session that is not closed
+//!   is an error, a TCP connection closed by a dying process is not.
+//! - Received frames are slices of the read buffer, not copies.
+//! - A resolver that is down takes no peer away; the answer that a name is gone does.
+//!
+//! # Example
+//!
+//! Two peers exchange frames (over plain TCP; for TLS set `tls` in both options):
+//!
+//! ```
+//! use sync_transport::{
+//!     ConnectOptions, Connector, Discovery, DiscoveryOptions, ListenOptions, Listener, length_prefixed,
+//! };
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let listener = Listener::bind(&"127.0.0.1:0".parse()?, ListenOptions::default()).await?;
+//! let servers = vec![listener.address().to_string().parse()?]; // or "sync.example.com:9000"
+//! tokio::spawn(async move {
+//!     let connection = listener.accept().await?.handshake().await?;
+//!     let (mut sender, mut receiver) = connection.split();
+//!     while let Some(frame) = receiver.recv().await? {
+//!         let echo = length_prefixed(&frame).expect("as long as it came");
+//!         sender.send(&[echo]).await?;
+//!     }
+//!     sender.close().await
+//! });
+//!
+//! let discovery = Discovery::start(servers, DiscoveryOptions::default());
+//! let targets = discovery.targets().borrow().clone();
+//! let connection = Connector::new(ConnectOptions::default()).connect(&targets.targets[0]).await?;
+//! println!("connected to {}", connection.peer().address);
+//! let (mut sender, mut receiver) = connection.split();
+//! sender.send(&[length_prefixed(b"hello").expect("short")]).await?;
+//! assert_eq!(receiver.recv().await?.as_deref(), Some(&b"hello"[..]));
+//! sender.close().await?;
+//! assert_eq!(receiver.recv().await?, None);
+//! # Ok(())
+//! # }
+//! ```
+
+mod address;
+mod backoff;
+mod connection;
+mod connector;
+mod discovery;
+mod error;
+mod framing;
+mod listener;
+mod stream;
+mod tls;
+
+pub use address::{Address, Server, Target};
+pub use backoff::Backoff;
+pub use connection::{
+    Connection, ConnectionOptions, Counters, FrameReceiver, FrameSender, PeerIdentity, TlsSession,
+};
+pub use connector::{ConnectOptions, Connector};
+pub use discovery::{Discovery, DiscoveryOptions, ServerState, TargetSet};
+pub use error::Error;
+pub use framing::{Framing, length_prefixed};
+pub use listener::{Incoming, ListenOptions, Listener};
+pub use tls::{Pem, TlsConfig, TlsOptions, TlsVersion};

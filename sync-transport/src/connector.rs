@@ -1,0 +1,125 @@
+//! Dialing.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::ProtocolVersion;
+use tokio::net::{TcpStream, UnixStream};
+use tokio::time::{Instant, timeout_at};
+use tokio_rustls::{TlsConnector, TlsStream};
+
+use crate::connection::TlsSession;
+use crate::stream::{Socket, Stream};
+use crate::tls::Loaded;
+use crate::{Address, Connection, ConnectionOptions, Error, PeerIdentity, Target, TlsConfig, TlsVersion};
+
+/// Time for connecting and the TLS handshake unless set otherwise. The default of `zone_sync_connect_timeout`.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How peers are dialled.
+#[derive(Clone, Debug)]
+pub struct ConnectOptions {
+    /// TLS, or `None` for plain text: then nobody is authenticated.
+    pub tls: Option<TlsConfig>,
+    /// Time for connecting and the TLS handshake together; default 5 s.
+    pub connect_timeout: Duration,
+    /// How frames go in and out.
+    pub connection: ConnectionOptions,
+}
+
+impl Default for ConnectOptions {
+    /// Plain text: a certificate cannot be guessed.
+    fn default() -> Self {
+        Self { tls: None, connect_timeout: CONNECT_TIMEOUT, connection: ConnectionOptions::default() }
+    }
+}
+
+/// Dials peers.
+#[derive(Clone, Debug)]
+pub struct Connector {
+    options: Arc<ConnectOptions>,
+}
+
+impl Connector {
+    /// A connector that dials with these options.
+    pub fn new(options: ConnectOptions) -> Self {
+        Self { options: Arc::new(options) }
+    }
+
+    /// Connects to a target and, with TLS, verifies that it is who it should be.
+    ///
+    /// In TLS 1.3 this returns before the peer has looked at our certificate: that it was refused is an error of the
+    /// first [`recv`](crate::FrameReceiver::recv).
+    ///
+    /// # Errors
+    /// [`Error::Connect`] and [`Error::ConnectTimeout`] if nobody answers; [`Error::BadPeerCertificate`] if we refuse the
+    /// peer; [`Error::RefusedByPeer`] if it refuses us (TLS 1.2, or no common ground); [`Error::NotTls`],
+    /// [`Error::HandshakeClosed`] and [`Error::HandshakeTimeout`] if it is something else;
+    /// [`Error::InvalidName`] if the host of the target cannot be in a certificate.
+    pub async fn connect(&self, target: &Target) -> Result<Connection, Error> {
+        let peer = &target.address;
+        let after = self.options.connect_timeout;
+        let deadline = Instant::now() + after;
+        let socket = match timeout_at(deadline, dial(peer)).await {
+            Ok(Ok(socket)) => socket,
+            Ok(Err(source)) => return Err(Error::Connect { peer: peer.clone(), source }),
+            Err(_) => return Err(Error::ConnectTimeout { peer: peer.clone(), after }),
+        };
+        let Some(tls) = &self.options.tls else {
+            let identity = PeerIdentity { address: peer.clone(), names: Vec::new(), tls: None };
+            return Ok(Connection::new(Stream::Plain(socket), identity, &self.options.connection, None));
+        };
+        let tls = tls.current();
+        let name = tls.name(&target.host)?;
+        let handshake = TlsConnector::from(Arc::clone(&tls.client)).connect(name, socket).into_fallible();
+        let stream = match timeout_at(deadline, handshake).await {
+            Ok(Ok(stream)) => TlsStream::from(stream),
+            Ok(Err((error, socket))) => {
+                socket.linger().await;
+                return Err(handshake_error(peer, error));
+            }
+            Err(_) => return Err(Error::HandshakeTimeout { peer: peer.clone(), after }),
+        };
+        let identity = identify(peer, &tls, &stream);
+        Ok(Connection::new(Stream::Tls(Box::new(stream)), identity, &self.options.connection, None))
+    }
+}
+
+async fn dial(address: &Address) -> std::io::Result<Socket> {
+    match address {
+        Address::Tcp(address) => {
+            let stream = TcpStream::connect(address).await?;
+            // Frames are gathered before they are sent; the kernel has nothing to add to that.
+            stream.set_nodelay(true)?;
+            Ok(Socket::Tcp(stream))
+        }
+        Address::Unix(path) => UnixStream::connect(path).await.map(Socket::Unix),
+    }
+}
+
+/// What an error during the handshake means.
+pub(crate) fn handshake_error(peer: &Address, error: std::io::Error) -> Error {
+    use std::io::ErrorKind;
+    match error.kind() {
+        ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset | ErrorKind::BrokenPipe => {
+            Error::HandshakeClosed { peer: peer.clone() }
+        }
+        _ => Error::from_io(peer, error),
+    }
+}
+
+/// Who the peer turned out to be in a finished handshake.
+pub(crate) fn identify(peer: &Address, tls: &Loaded, stream: &TlsStream<Socket>) -> PeerIdentity {
+    let (_, session) = stream.get_ref();
+    let version = match session.protocol_version() {
+        Some(ProtocolVersion::TLSv1_2) => TlsVersion::Tls12,
+        // No other version is implemented.
+        _ => TlsVersion::Tls13,
+    };
+    let suite = session.negotiated_cipher_suite().and_then(|suite| suite.suite().as_str());
+    PeerIdentity {
+        address: peer.clone(),
+        names: tls.peer_names(session.peer_certificates()),
+        tls: Some(TlsSession { version, cipher_suite: suite.unwrap_or_default().to_owned() }),
+    }
+}

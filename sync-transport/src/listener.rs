@@ -1,0 +1,311 @@
+//! Being dialled.
+
+use std::fs::{File, Permissions};
+use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::{TcpListener, TcpSocket, UnixListener, UnixSocket, UnixStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{sleep, timeout};
+use tokio_rustls::{TlsAcceptor, TlsStream};
+
+use crate::connector::{handshake_error, identify};
+use crate::stream::{Socket, Stream};
+use crate::{Address, Connection, ConnectionOptions, Error, PeerIdentity, TlsConfig};
+
+/// Connections that may wait in the kernel to be accepted.
+const BACKLOG: u32 = 1024;
+/// Time for the TLS handshake unless set otherwise.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Connections open at the same time unless set otherwise. A cluster is tens of nodes, each dials once.
+const CONNECTIONS_MAX: usize = 1024;
+/// Handshakes at the same time unless set otherwise. Each costs about a millisecond of one processor.
+const HANDSHAKES_MAX: usize = 64;
+/// Only the owner may connect to a Unix socket: whoever can reach it is a peer.
+const SOCKET_MODE: u32 = 0o600;
+/// Pause after the system has run out of something that accepting needs (files, memory).
+const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
+
+/// How peers are accepted.
+#[derive(Clone, Debug)]
+pub struct ListenOptions {
+    /// TLS, or `None` for plain text: then anybody is accepted.
+    pub tls: Option<TlsConfig>,
+    /// Time for the TLS handshake; default 5 s.
+    pub handshake_timeout: Duration,
+    /// Connections open at the same time, handshakes included; default 1024. Who comes above that is refused.
+    pub max_connections: usize,
+    /// Handshakes under way at the same time; default 64. Who comes above that is refused.
+    pub max_handshakes: usize,
+    /// How frames go in and out.
+    pub connection: ConnectionOptions,
+}
+
+impl Default for ListenOptions {
+    /// Plain text: a certificate cannot be guessed.
+    fn default() -> Self {
+        Self {
+            tls: None,
+            handshake_timeout: HANDSHAKE_TIMEOUT,
+            max_connections: CONNECTIONS_MAX,
+            max_handshakes: HANDSHAKES_MAX,
+            connection: ConnectionOptions::default(),
+        }
+    }
+}
+
+/// Accepts peers on one address. A Unix socket's file is removed when the listener is dropped.
+#[derive(Debug)]
+pub struct Listener {
+    address: Address,
+    socket: Bound,
+    options: Arc<ListenOptions>,
+    connections: Arc<Semaphore>,
+    handshakes: Arc<Semaphore>,
+}
+
+#[derive(Debug)]
+enum Bound {
+    Tcp(TcpListener),
+    Unix { listener: UnixListener, _file: SocketFile },
+}
+
+impl Listener {
+    /// Binds an address and starts to listen. Port 0 lets the system choose one.
+    ///
+    /// A Unix socket is readable and writable for the owner only (0600). A socket file that is left over from a process that
+    /// died is replaced; one on which somebody listens, or a file of another kind, is not.
+    ///
+    /// # Errors
+    /// [`Error::Bind`] with the cause; [`Error::InvalidOption`] for a limit of 0.
+    pub async fn bind(address: &Address, options: ListenOptions) -> Result<Self, Error> {
+        for (option, limit) in
+            [("max_connections", options.max_connections), ("max_handshakes", options.max_handshakes)]
+        {
+            if !(1..=Semaphore::MAX_PERMITS).contains(&limit) {
+                let reason = format!("{limit} is not from 1 to {}", Semaphore::MAX_PERMITS);
+                return Err(Error::InvalidOption { option, reason });
+            }
+        }
+        let bound = match address {
+            Address::Tcp(socket) => bind_tcp(*socket).map(|listener| {
+                let address = listener.local_addr().map_or_else(|_| address.clone(), Address::Tcp);
+                (address, Bound::Tcp(listener))
+            }),
+            Address::Unix(path) => bind_unix(path).await.map(|socket| (address.clone(), socket)),
+        };
+        let (bound_address, socket) =
+            bound.map_err(|source| Error::Bind { address: address.clone(), source })?;
+        Ok(Self {
+            address: bound_address,
+            socket,
+            connections: Arc::new(Semaphore::new(options.max_connections)),
+            handshakes: Arc::new(Semaphore::new(options.max_handshakes)),
+            options: Arc::new(options),
+        })
+    }
+
+    /// The address listened on, with the port that the system chose if it was to.
+    pub fn address(&self) -> &Address {
+        &self.address
+    }
+
+    /// The next peer that dials. What takes time happens in [`Incoming::handshake`], to be called in a task of its own,
+    /// so that a slow peer delays nobody.
+    ///
+    /// Waits when the system is out of files or memory, and warns. Cancel safe.
+    ///
+    /// # Errors
+    /// [`Error::Accept`] if the listening socket itself is broken; nobody will be accepted any more.
+    pub async fn accept(&self) -> Result<Incoming, Error> {
+        loop {
+            let accepted = match &self.socket {
+                Bound::Tcp(listener) => listener.accept().await.and_then(|(stream, peer)| {
+                    stream.set_nodelay(true)?;
+                    Ok((Socket::Tcp(stream), Address::Tcp(peer)))
+                }),
+                Bound::Unix { listener, .. } => {
+                    listener.accept().await.map(|(stream, _)| (Socket::Unix(stream), self.address.clone()))
+                }
+            };
+            match accepted {
+                Ok((socket, peer)) => return Ok(self.admit(socket, peer)),
+                Err(error) => self.survive(error).await?,
+            }
+        }
+    }
+
+    fn admit(&self, socket: Socket, peer: Address) -> Incoming {
+        let permits = match Arc::clone(&self.connections).try_acquire_owned() {
+            Err(_) => Err(Refusal::Connections),
+            Ok(connection) => match Arc::clone(&self.handshakes).try_acquire_owned() {
+                Err(_) => Err(Refusal::Handshakes),
+                Ok(handshake) => Ok(Permits { connection, handshake }),
+            },
+        };
+        Incoming { socket, peer, permits, options: Arc::clone(&self.options) }
+    }
+
+    /// Decides which errors of accepting pass. Most belong to the one connection that was to be accepted
+    /// (accept(2): "errors on the new socket"), some to a shortage that ends.
+    async fn survive(&self, error: io::Error) -> Result<(), Error> {
+        use io::ErrorKind as Kind;
+        match error.kind() {
+            Kind::InvalidInput | Kind::Unsupported | Kind::NotConnected => {
+                Err(Error::Accept { address: self.address.clone(), source: error })
+            }
+            Kind::ConnectionAborted
+            | Kind::ConnectionReset
+            | Kind::ConnectionRefused
+            | Kind::Interrupted
+            | Kind::HostUnreachable
+            | Kind::NetworkUnreachable
+            | Kind::NetworkDown
+            | Kind::TimedOut => Ok(()),
+            _ => {
+                tracing::warn!(address = %self.address, %error, "cannot accept for now");
+                sleep(EXHAUSTED_PAUSE).await;
+                Ok(())
+            }
+        }
+    }
+}
+
+/// A peer that has dialled and not been looked at yet.
+#[derive(Debug)]
+pub struct Incoming {
+    socket: Socket,
+    peer: Address,
+    permits: Result<Permits, Refusal>,
+    options: Arc<ListenOptions>,
+}
+
+#[derive(Debug)]
+struct Permits {
+    connection: OwnedSemaphorePermit,
+    handshake: OwnedSemaphorePermit,
+}
+
+/// Which limit a peer came above.
+#[derive(Debug)]
+enum Refusal {
+    Connections,
+    Handshakes,
+}
+
+impl Incoming {
+    /// Where the peer dials from; for a Unix socket, the path listened on.
+    pub fn peer(&self) -> &Address {
+        &self.peer
+    }
+
+    /// Does the TLS handshake, if TLS is on, and verifies the peer's certificate.
+    ///
+    /// # Errors
+    /// [`Error::TooManyConnections`] and [`Error::TooManyHandshakes`] at once, if the peer came above a limit;
+    /// [`Error::BadPeerCertificate`] if we refuse the peer; [`Error::RefusedByPeer`] if it refuses us;
+    /// [`Error::NotTls`], [`Error::HandshakeClosed`] and [`Error::HandshakeTimeout`] if it is something else.
+    pub async fn handshake(self) -> Result<Connection, Error> {
+        let Self { socket, peer, permits, options } = self;
+        let Permits { connection, handshake: _handshake } = match permits {
+            Ok(permits) => permits,
+            Err(Refusal::Connections) => {
+                return Err(Error::TooManyConnections { peer, limit: options.max_connections });
+            }
+            Err(Refusal::Handshakes) => {
+                return Err(Error::TooManyHandshakes { peer, limit: options.max_handshakes });
+            }
+        };
+        let Some(tls) = &options.tls else {
+            let identity = PeerIdentity { address: peer, names: Vec::new(), tls: None };
+            return Ok(Connection::new(
+                Stream::Plain(socket),
+                identity,
+                &options.connection,
+                Some(connection),
+            ));
+        };
+        let tls = tls.current();
+        let handshake = TlsAcceptor::from(Arc::clone(&tls.server)).accept(socket).into_fallible();
+        let stream = match timeout(options.handshake_timeout, handshake).await {
+            Ok(Ok(stream)) => TlsStream::from(stream),
+            Ok(Err((error, socket))) => {
+                socket.linger().await;
+                return Err(handshake_error(&peer, error));
+            }
+            Err(_) => return Err(Error::HandshakeTimeout { peer, after: options.handshake_timeout }),
+        };
+        let identity = identify(&peer, &tls, &stream);
+        Ok(Connection::new(Stream::Tls(Box::new(stream)), identity, &options.connection, Some(connection)))
+    }
+}
+
+fn bind_tcp(address: std::net::SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    // Or a restarted process could not bind while connections of the old one linger in TIME_WAIT.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
+async fn bind_unix(path: &Path) -> io::Result<Bound> {
+    remove_stale(path).await?;
+    let socket = UnixSocket::new_stream()?;
+    // On Linux the file that bind makes has the mode of the socket, so it is never open to others, not for a moment.
+    let _ =
+        File::from(socket.as_fd().try_clone_to_owned()?).set_permissions(Permissions::from_mode(SOCKET_MODE));
+    socket.bind(path)?;
+    let file = SocketFile::of(path)?;
+    // Where a socket has no mode of its own.
+    std::fs::set_permissions(path, Permissions::from_mode(SOCKET_MODE))?;
+    let listener = socket.listen(BACKLOG)?;
+    Ok(Bound::Unix { listener, _file: file })
+}
+
+/// Removes a socket file on which nobody listens.
+async fn remove_stale(path: &Path) -> io::Result<()> {
+    match std::fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+        Ok(metadata) if !metadata.file_type().is_socket() => {
+            return Err(io::Error::new(io::ErrorKind::AlreadyExists, "there is a file that is not a socket"));
+        }
+        Ok(_) => {}
+    }
+    match UnixStream::connect(path).await {
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => std::fs::remove_file(path),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        // Somebody listens, perhaps with a full backlog.
+        _ => Err(io::ErrorKind::AddrInUse.into()),
+    }
+}
+
+/// The file of a Unix socket, removed with it, unless another process has put its own in the same place.
+#[derive(Debug)]
+struct SocketFile {
+    path: PathBuf,
+    device: u64,
+    inode: u64,
+}
+
+impl SocketFile {
+    fn of(path: &Path) -> io::Result<Self> {
+        let metadata = std::fs::symlink_metadata(path)?;
+        Ok(Self { path: path.to_owned(), device: metadata.dev(), inode: metadata.ino() })
+    }
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        let is_ours = std::fs::symlink_metadata(&self.path)
+            .is_ok_and(|metadata| (metadata.dev(), metadata.ino()) == (self.device, self.inode));
+        if is_ours {
+            // If it stays, the next process finds that nobody listens on it.
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}
