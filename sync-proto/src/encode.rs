@@ -7,7 +7,7 @@ use bytes::{Buf, Bytes};
 
 use crate::limits::{HEAD_ROOM, MAX_FRAME_LIMIT, MAX_ROWS, MAX_TABLE};
 use crate::message::{BATCH, CATCH_UP};
-use crate::row::{Bases, RawRow, RowRef, distance};
+use crate::row::{Bases, RawRow, RowRef, STAMP_COUNT_BITS, distance};
 use crate::rows::{Form, NUMBER, ORIGINS, ROWS, SEQ_BASE, STAMP_BASE, TAT_BASE, TIME_BASE, ZONE};
 use crate::write::{Writer, bytes_field_len, fixed_field_len, varint_field_len, varint_len};
 
@@ -156,7 +156,7 @@ impl Encoder {
     fn bases_with(&self, row: &RowRef<'_>) -> Bases {
         let mut bases = self.bases;
         if self.rows == 0 {
-            bases.stamp = row.stamp;
+            bases.stamp_ms = row.stamp >> STAMP_COUNT_BITS;
             bases.tat = row.tat_ns;
             if self.form == Form::CatchUp {
                 bases.seq = row.seq;
@@ -171,28 +171,29 @@ impl Encoder {
     /// The row relative to `bases`; adds its origins to the table. `None` when the table is full.
     #[inline]
     fn raw<'a>(&mut self, row: &RowRef<'a>, bases: Bases) -> Option<RawRow<'a>> {
-        let (origin, seq) = match self.form {
-            Form::Batch => (0, 0),
-            Form::CatchUp => (self.index(row.origin)?, distance(row.seq, bases.seq)),
+        let (dot_origin, seq) = match self.form {
+            Form::Batch => (self.sender, 0),
+            Form::CatchUp => (row.origin, distance(row.seq, bases.seq)),
         };
         Some(RawRow {
             key: row.key,
             value: row.value,
-            stamp: distance(row.stamp, bases.stamp),
-            writer: self.index(row.writer)?,
+            stamp_ms: distance(row.stamp >> STAMP_COUNT_BITS, bases.stamp_ms),
+            stamp_count: (row.stamp & ((1 << STAMP_COUNT_BITS) - 1)) as u32,
+            writer: self.index(row.writer, dot_origin)?,
             time: (row.time_ms != 0).then(|| distance(row.time_ms, bases.time)),
             removed: row.removed,
-            origin,
+            origin: self.index(dot_origin, self.sender)?,
             seq,
             debt_ns: row.debt_ns,
             tat: distance(row.tat_ns, bases.tat),
         })
     }
 
-    /// Index of an origin: 0 for the sender, and for none (limits have no writer).
+    /// Index of an origin: 0 for what a row has by default, and for none (limits have no writer).
     #[inline]
-    fn index(&mut self, origin: u64) -> Option<u32> {
-        if origin == self.sender || origin == 0 {
+    fn index(&mut self, origin: u64, default: u64) -> Option<u32> {
+        if origin == default || origin == 0 {
             return Some(0);
         }
         // At most MAX_TABLE, in practice a few nodes.
@@ -212,7 +213,7 @@ impl Encoder {
     fn message_len(&self, bases: Bases, end: usize) -> usize {
         varint_field_len(u64::from(self.zone))
             + varint_field_len(self.number)
-            + fixed_field_len(bases.stamp)
+            + varint_field_len(bases.stamp_ms)
             + varint_field_len(bases.time)
             + fixed_field_len(bases.tat)
             + (end - HEAD_ROOM)
@@ -255,7 +256,7 @@ impl Encoder {
         head.varint(message as u64);
         head.varint_field(ZONE, u64::from(self.zone));
         head.varint_field(NUMBER, self.number);
-        head.fixed_field(STAMP_BASE, self.bases.stamp);
+        head.varint_field(STAMP_BASE, self.bases.stamp_ms);
         head.varint_field(TIME_BASE, self.bases.time);
         head.fixed_field(TAT_BASE, self.bases.tat);
         debug_assert_eq!(head.written(), HEAD_ROOM - start);

@@ -39,14 +39,15 @@ pub const MAX_ROW_OVERHEAD: usize = FRAME_HEAD + ROWS_HEAD + ROWS_TAIL + ROW_HEA
 /// Length prefix; tag and length of the kind. Lengths: see [`MAX_FRAME_LIMIT`].
 const FRAME_HEAD: usize = LENGTH + 1 + LENGTH;
 /// zone; from_seq_excluded or request; stamp_base; time_base; tat_base. Also the room the encoders keep before the rows.
-const ROWS_HEAD: usize = (1 + INDEX) + (1 + VARINT) + (1 + FIXED) + (1 + VARINT) + (1 + FIXED);
+const ROWS_HEAD: usize = (1 + INDEX) + (1 + VARINT) + (1 + VARINT) + (1 + VARINT) + (1 + FIXED);
 /// origins with the row's writer and dot; seq_base.
 const ROWS_TAIL: usize = (1 + INDEX + 2 * FIXED) + (1 + VARINT);
-/// The row's tag and length; key; value; stamp; writer; time; removed; origin; seq; debt_ns; tat.
+/// The row's tag and length; key; value; stamp_ms; stamp_count; writer; time; removed; origin; seq; debt_ns; tat.
 const ROW_HEAD: usize = (1 + LENGTH)
     + (1 + LENGTH)
     + (1 + LENGTH)
     + (1 + VARINT)
+    + (1 + INDEX)
     + (1 + INDEX)
     + (1 + VARINT)
     + 2

@@ -14,7 +14,7 @@ pub struct RowRef<'a> {
     pub value: &'a [u8],
     /// keyval, sticky: raw stamp of the write.
     pub stamp: u64,
-    /// keyval, sticky: raw origin that wrote. The sender where it was left open, never another's 0.
+    /// keyval, sticky: raw origin that wrote. An encoder takes 0 for the origin of the dot, and a view gives that.
     pub writer: u64,
     /// keyval: when it expires, 0 = never; sticky: last access. Milliseconds since the Unix epoch.
     pub time_ms: u64,
@@ -32,20 +32,24 @@ pub struct RowRef<'a> {
 
 const KEY: u64 = key(1, read::BYTES);
 const VALUE: u64 = key(2, read::BYTES);
-const STAMP: u64 = key(3, read::VARINT);
-const WRITER: u64 = key(4, read::VARINT);
-const TIME: u64 = key(5, read::VARINT);
-const REMOVED: u64 = key(6, read::VARINT);
-const ORIGIN: u64 = key(7, read::VARINT);
-const SEQ: u64 = key(8, read::VARINT);
-const DEBT: u64 = key(9, read::VARINT);
-const TAT: u64 = key(10, read::VARINT);
-const KNOWN: u64 = 10;
+const STAMP_MS: u64 = key(3, read::VARINT);
+const STAMP_COUNT: u64 = key(4, read::VARINT);
+const WRITER: u64 = key(5, read::VARINT);
+const TIME: u64 = key(6, read::VARINT);
+const REMOVED: u64 = key(7, read::VARINT);
+const ORIGIN: u64 = key(8, read::VARINT);
+const SEQ: u64 = key(9, read::VARINT);
+const DEBT: u64 = key(10, read::VARINT);
+const TAT: u64 = key(11, read::VARINT);
+const KNOWN: u64 = 11;
+
+/// A stamp's counter is its lowest bits.
+pub(crate) const STAMP_COUNT_BITS: u32 = 16;
 
 /// What rows are relative to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Bases {
-    pub(crate) stamp: u64,
+    pub(crate) stamp_ms: u64,
     pub(crate) time: u64,
     pub(crate) tat: u64,
     pub(crate) seq: u64,
@@ -56,7 +60,8 @@ pub(crate) struct Bases {
 pub(crate) struct RawRow<'a> {
     pub(crate) key: &'a [u8],
     pub(crate) value: &'a [u8],
-    pub(crate) stamp: i64,
+    pub(crate) stamp_ms: i64,
+    pub(crate) stamp_count: u32,
     pub(crate) writer: u32,
     pub(crate) time: Option<i64>,
     pub(crate) removed: bool,
@@ -76,8 +81,9 @@ impl<'a> RawRow<'a> {
             match input.varint()? {
                 KEY => row.key = input.bytes()?,
                 VALUE => row.value = input.bytes()?,
-                STAMP => row.stamp = read::zigzag(input.varint()?),
+                STAMP_MS => row.stamp_ms = read::zigzag(input.varint()?),
                 // As protobuf says for uint32: the lower 32 bits.
+                STAMP_COUNT => row.stamp_count = input.varint()? as u32,
                 WRITER => row.writer = input.varint()? as u32,
                 TIME => row.time = Some(read::zigzag(input.varint()?)),
                 REMOVED => row.removed = input.varint()? != 0,
@@ -96,7 +102,8 @@ impl<'a> RawRow<'a> {
     pub(crate) fn len(&self) -> usize {
         bytes_field_len(self.key.len())
             + bytes_field_len(self.value.len())
-            + varint_field_len(zigzag(self.stamp))
+            + varint_field_len(zigzag(self.stamp_ms))
+            + varint_field_len(u64::from(self.stamp_count))
             + varint_field_len(u64::from(self.writer))
             + self.time.map_or(0, |time| 1 + varint_len(zigzag(time)))
             + 2 * usize::from(self.removed)
@@ -110,7 +117,8 @@ impl<'a> RawRow<'a> {
     pub(crate) fn write(&self, out: &mut Writer<'_>) {
         out.bytes_field(KEY, self.key);
         out.bytes_field(VALUE, self.value);
-        out.varint_field(STAMP, zigzag(self.stamp));
+        out.varint_field(STAMP_MS, zigzag(self.stamp_ms));
+        out.varint_field(STAMP_COUNT, u64::from(self.stamp_count));
         out.varint_field(WRITER, u64::from(self.writer));
         if let Some(time) = self.time {
             out.byte(TIME as u8);

@@ -6,12 +6,12 @@ use bytes::Bytes;
 use crate::Error;
 use crate::limits::{MAX_ROWS, MAX_TABLE, MAX_ZONES};
 use crate::read::{self, Defect, Reader, key};
-use crate::row::{Bases, RawRow, RowRef};
+use crate::row::{Bases, RawRow, RowRef, STAMP_COUNT_BITS};
 
 pub(crate) const ZONE: u64 = key(1, read::VARINT);
 /// `from_seq_excluded` or `request`.
 pub(crate) const NUMBER: u64 = key(2, read::VARINT);
-pub(crate) const STAMP_BASE: u64 = key(3, read::FIXED64);
+pub(crate) const STAMP_BASE: u64 = key(3, read::VARINT);
 pub(crate) const TIME_BASE: u64 = key(4, read::VARINT);
 pub(crate) const TAT_BASE: u64 = key(5, read::FIXED64);
 pub(crate) const ROWS: u64 = key(6, read::BYTES);
@@ -87,7 +87,7 @@ impl CheckedRows {
                 }
                 ZONE => checked.zone = input.varint().map_err(malformed)? as u32,
                 NUMBER => checked.number = input.varint().map_err(malformed)?,
-                STAMP_BASE => checked.bases.stamp = input.fixed64().map_err(malformed)?,
+                STAMP_BASE => checked.bases.stamp_ms = input.varint().map_err(malformed)?,
                 TIME_BASE => checked.bases.time = input.varint().map_err(malformed)?,
                 TAT_BASE => checked.bases.tat = input.fixed64().map_err(malformed)?,
                 ORIGINS => {
@@ -170,10 +170,11 @@ impl<'a> Rows<'a> {
         }
     }
 
+    /// The origin that a row names by `index`.
     #[inline]
-    fn origin(&self, index: u32) -> u64 {
+    fn origin(&self, index: u32, default: u64) -> u64 {
         match index {
-            0 => self.sender,
+            0 => default,
             index => self.origins.get(index as usize - 1).copied().unwrap_or_default(),
         }
     }
@@ -186,13 +187,14 @@ impl<'a> Rows<'a> {
                 *next = seq.wrapping_add(1);
                 (self.sender, seq)
             }
-            None => (self.origin(row.origin), self.bases.seq.wrapping_add_signed(row.seq)),
+            None => (self.origin(row.origin, self.sender), self.bases.seq.wrapping_add_signed(row.seq)),
         };
+        let stamp_ms = self.bases.stamp_ms.wrapping_add_signed(row.stamp_ms);
         RowRef {
             key: row.key,
             value: row.value,
-            stamp: self.bases.stamp.wrapping_add_signed(row.stamp),
-            writer: self.origin(row.writer),
+            stamp: (stamp_ms << STAMP_COUNT_BITS).wrapping_add(u64::from(row.stamp_count)),
+            writer: self.origin(row.writer, origin),
             time_ms: row.time.map_or(0, |time| self.bases.time.wrapping_add_signed(time)),
             removed: row.removed,
             origin,

@@ -1,0 +1,103 @@
+//! How many bytes a typical row takes beside its key and value: at most twelve.
+
+use sync_proto::{BatchEncoder, CatchUpEncoder, RowRef};
+
+const SENDER: u64 = 0x5eed_0123_4567_89ab;
+const OTHER: u64 = 0xfeed_0123_4567_89ab;
+const ROWS: u64 = 100;
+const KEY: [u8; 16] = *b"session-00000042";
+const VALUE: [u8; 32] = *b"a value of thirty-two bytes, yes";
+/// 2026-01-01.
+const START_MS: u64 = 1_767_225_600_000;
+
+/// A write some `after_ms` into a batch, as the `index`-th of its millisecond.
+fn write(after_ms: u64, index: u64) -> RowRef<'static> {
+    let stamp = (START_MS + after_ms) << 16 | index;
+    RowRef { key: &KEY, value: &VALUE, stamp, writer: SENDER, origin: SENDER, ..RowRef::default() }
+}
+
+/// Bytes beside keys and values per row of a batch, its header shared out.
+fn batch_overhead(row: impl Fn(u64) -> RowRef<'static>) -> f64 {
+    let mut encoder = BatchEncoder::new(2, 1_000_000, SENDER, 1 << 20);
+    let payload: usize = (0..ROWS)
+        .map(|index| {
+            let row = row(index);
+            assert!(encoder.push(&row));
+            row.key.len() + row.value.len()
+        })
+        .sum();
+    (encoder.finish().len() - payload) as f64 / ROWS as f64
+}
+
+fn catch_up_overhead(row: impl Fn(u64) -> RowRef<'static>) -> f64 {
+    let mut encoder = CatchUpEncoder::new(2, 7, SENDER, 1 << 20);
+    let payload: usize = (0..ROWS)
+        .map(|index| {
+            let row = row(index);
+            assert!(encoder.push(&row));
+            row.key.len() + row.value.len()
+        })
+        .sum();
+    (encoder.finish().len() - payload) as f64 / ROWS as f64
+}
+
+/// Fails above `most`, and says what it is either way (`--nocapture`).
+fn at_most(what: &str, overhead: f64, most: f64) {
+    println!("{what}: {overhead:.2} bytes per row over key and value");
+    assert!(overhead <= most, "{what}: {overhead:.2} bytes, at most {most} wanted");
+}
+
+#[test]
+fn batches_of_keyval() {
+    // Writes of one millisecond; of ten, ten in each.
+    at_most("keyval, 1 ms", batch_overhead(|index| write(0, index)), 9.0);
+    at_most("keyval, 10 ms", batch_overhead(|index| write(index % 10, index / 10)), 11.0);
+    // Expiry an hour after the write.
+    let expiring = |index: u64| {
+        let after_ms = index % 10;
+        RowRef { time_ms: START_MS + after_ms + 3_600_000, ..write(after_ms, index / 10) }
+    };
+    at_most("keyval with expiry, 10 ms", batch_overhead(expiring), 12.0);
+    let removed = |index: u64| RowRef { removed: true, value: &[], ..write(index % 10, index / 10) };
+    at_most("keyval tombstones, 10 ms", batch_overhead(removed), 11.0);
+}
+
+#[test]
+fn batches_of_sticky() {
+    // Sessions learned by another node within the last ten minutes, touched in these milliseconds.
+    let touched = |index: u64| RowRef {
+        stamp: (START_MS - 6_000 * index) << 16,
+        writer: OTHER,
+        time_ms: START_MS + index % 10,
+        ..write(0, 0)
+    };
+    at_most("sticky touches", batch_overhead(touched), 17.0);
+}
+
+#[test]
+fn batches_of_limits() {
+    // Limits of 100 per second, each within a second of now, a few requests since the last batch.
+    let limit = |index: u64| RowRef {
+        key: &KEY,
+        debt_ns: 10_000_000 * (1 + index as i64 % 3),
+        tat_ns: START_MS * 1_000_000 + 10_000_000 * index,
+        ..RowRef::default()
+    };
+    at_most("limit", batch_overhead(limit), 16.0);
+}
+
+#[test]
+fn catch_up_of_keyval() {
+    // What was missed in a short while: the last 1000 sequence numbers, written in the last second.
+    let recent = |index: u64| {
+        let place = index * 37 % 1000;
+        RowRef { seq: 5_000_000 + place, ..write(place, 0) }
+    };
+    at_most("catch-up, recent", catch_up_overhead(recent), 14.0);
+    // A new node: any of 200,000, written in the last hour, by origins that are gone.
+    let all = |index: u64| {
+        let place = index * 7919 % 200_000;
+        RowRef { seq: 1 + place, origin: OTHER, writer: OTHER, ..write(place * 18, 0) }
+    };
+    at_most("catch-up, everything", catch_up_overhead(all), 22.0);
+}
