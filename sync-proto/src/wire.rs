@@ -4,5 +4,4 @@
 //! [`Row`] are here for tools and tests; nodes use [`BatchEncoder`](crate::BatchEncoder),
 //! [`CatchUpEncoder`](crate::CatchUpEncoder) and the views, which speak the same encoding without a message per record.
 
-
 include!(concat!(env!("OUT_DIR"), "/zonesync.v1.rs"));
