@@ -13,7 +13,6 @@ use crate::version_vector::VersionVector;
 
 /// What a zone keeps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[non_exhaustive]
 pub enum ZoneKind {
     /// Keys and values; the last write wins.
     Keyval,
