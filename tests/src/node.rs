@@ -51,6 +51,19 @@ impl Node {
         });
     }
 
+    /// Waits until its API answers.
+    ///
+    /// # Panics
+    /// If it does not in time.
+    pub fn wait_live(&self) {
+        wait_for(&format!("{} to be live", self.config.name), LIMIT, || {
+            match self.api.request("GET", "/healthz", None)?.status {
+                200 => Ok(()),
+                status => Err(format!("status {status}")),
+            }
+        });
+    }
+
     /// Asks it to stop gracefully and waits until it has, with success.
     ///
     /// # Panics

@@ -1,0 +1,60 @@
+//! What documents tell people to type works. Blocks marked `sh tested` are run here, each in an empty folder, with the
+//! binary on the `PATH`; `tidy` sees to it that other commands are those of CI.
+
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process_group};
+use tests::{Elapsed, Fence, fences, files, sync_node};
+
+/// More than any block takes that a reader would wait for.
+const LIMIT: Duration = Duration::from_secs(120);
+
+/// Runs a block as one script that stops at the first failure; whatever it leaves running is ended.
+fn run(document: &Path, block: &Fence) {
+    let name = format!("{}:{}", document.display(), block.line);
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let output = std::fs::File::create(folder.path().join("output")).expect("a file");
+    let binaries = sync_node().parent().expect("a file lies in a folder");
+    let path = std::env::var("PATH").unwrap_or_default();
+    let mut child = Command::new("bash")
+        .args(["-euo", "pipefail", "-c", &block.text])
+        .env("PATH", format!("{}:{path}", binaries.display()))
+        .current_dir(&folder)
+        .stdin(std::process::Stdio::null())
+        .stdout(output.try_clone().expect("a second handle"))
+        .stderr(output)
+        .process_group(0)
+        .spawn()
+        .expect("bash can be started");
+    let waited = Elapsed::start();
+    let status = loop {
+        match child.try_wait().expect("a child can be waited for") {
+            Some(status) => break Some(status),
+            None if waited.get() > LIMIT => break None,
+            None => std::thread::sleep(Duration::from_millis(20)),
+        }
+    };
+    // The group is ours: it was made for this child. It is empty if the block left nothing behind.
+    let _ = kill_process_group(Pid::from_child(&child), Signal::KILL);
+    let _ = child.wait();
+    let output = std::fs::read_to_string(folder.path().join("output")).unwrap_or_default();
+    match status {
+        Some(status) => assert!(status.success(), "{name}: {status}\n{output}"),
+        None => panic!("{name} has not ended within {LIMIT:?}\n{output}"),
+    }
+}
+
+#[test]
+fn commands_marked_as_tested_work() {
+    let mut count = 0;
+    for (path, text) in files(&["md"]) {
+        for block in fences(&text).iter().filter(|block| block.info == "sh tested") {
+            run(&path, block);
+            count += 1;
+        }
+    }
+    assert!(count > 0, "the README has a cluster by hand");
+}

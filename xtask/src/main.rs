@@ -1,0 +1,128 @@
+//! The menu of commands. `cargo xtask` shows it, `cargo xtask NAME...` runs some, `cargo xtask ci` runs all of them: that is what
+//! CI calls, so whoever passes it here passes it there.
+
+use std::process::{Command, ExitCode};
+use std::time::Instant;
+
+/// One entry of the menu.
+struct Step {
+    name: &'static str,
+    /// What it finds that nothing else would.
+    why: &'static str,
+    /// Variables of the environment for its commands.
+    environment: &'static [(&'static str, &'static str)],
+    /// Run one after the other from the root of the workspace; no shell, words are separated by spaces.
+    commands: &'static [&'static str],
+}
+
+/// In the order of `ci`: what fails often and fast comes first.
+const STEPS: [Step; 8] = [
+    Step {
+        name: "format",
+        why: "one layout, so that a change shows nothing but the change",
+        environment: &[],
+        commands: &["cargo fmt --all --check"],
+    },
+    Step {
+        name: "lint",
+        why: "the lints of the workspace, for tests and benches too",
+        environment: &[],
+        commands: &["cargo clippy --locked --workspace --all-targets -- -D warnings"],
+    },
+    Step {
+        name: "doc",
+        why: "links of public and private documentation",
+        environment: &[("RUSTDOCFLAGS", "-D warnings")],
+        commands: &["cargo doc --locked --workspace --no-deps --document-private-items"],
+    },
+    Step {
+        name: "test",
+        why: "everything: units, properties, examples, real processes, house rules, commands in documents, licences",
+        environment: &[],
+        commands: &["cargo test --workspace"],
+    },
+    Step {
+        name: "optimized",
+        why: "the lock-free store once more as the optimizer reorders it, assertions on",
+        environment: &[],
+        commands: &["cargo test --locked --package sync-store --profile checked"],
+    },
+    Step {
+        name: "loom",
+        why: "every interleaving, up to a bound, of the store's core",
+        environment: &[("RUSTFLAGS", "--cfg loom"), ("LOOM_MAX_PREEMPTIONS", "2")],
+        commands: &["cargo test --locked --package sync-store --profile checked --lib loom"],
+    },
+    Step {
+        name: "demo",
+        why: "the first command of the README; exit status 0 says that all nodes ended equal",
+        environment: &[],
+        commands: &["cargo run --release -p sync-node -- demo --duration 5s"],
+    },
+    Step {
+        name: "package",
+        why: "each library as crates.io would get it, built from what is in the archive",
+        environment: &[],
+        commands: &["cargo package --locked --allow-dirty -p sync-proto -p sync-store -p sync-transport"],
+    },
+];
+
+fn main() -> ExitCode {
+    let wanted: Vec<String> = std::env::args().skip(1).collect();
+    if wanted.is_empty() {
+        for step in &STEPS {
+            println!("{:10} {}", step.name, step.why);
+        }
+        println!("{:10} all of these, in this order", "ci");
+        return ExitCode::SUCCESS;
+    }
+    let mut steps = Vec::new();
+    for name in &wanted {
+        match STEPS.iter().find(|step| step.name == name) {
+            Some(step) => steps.push(step),
+            None if name == "ci" => steps.extend(&STEPS),
+            None => {
+                eprintln!("no step {name:?}; `cargo xtask` shows the menu");
+                return ExitCode::FAILURE;
+            }
+        }
+    }
+    let mut times = Vec::new();
+    for step in steps {
+        let start = now();
+        let passed = step.commands.iter().all(|command| run(command, step.environment));
+        times.push(format!("{:10} {:6.1} s", step.name, start.elapsed().as_secs_f64()));
+        if !passed {
+            eprintln!("\n{}\n{} failed: {}", times.join("\n"), step.name, step.why);
+            return ExitCode::FAILURE;
+        }
+    }
+    println!("\n{}", times.join("\n"));
+    ExitCode::SUCCESS
+}
+
+#[expect(clippy::disallowed_methods, reason = "how long a step took is for people")]
+fn now() -> Instant {
+    Instant::now()
+}
+
+fn run(line: &str, environment: &[(&str, &str)]) -> bool {
+    println!("\n$ {line}");
+    let mut words = line.split(' ');
+    let root = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
+    let status = words.next().map(|program| {
+        Command::new(program).args(words).envs(environment.iter().copied()).current_dir(root).status()
+    });
+    match status {
+        Some(Ok(status)) if status.success() => true,
+        Some(Ok(status)) => {
+            eprintln!("{line}: {status}");
+            false
+        }
+        Some(Err(e)) => {
+            eprintln!("{line}: {e}");
+            false
+        }
+        None => false,
+    }
+}
