@@ -1,0 +1,330 @@
+//! Making a node: settings with defaults, zones, start.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rand::Rng;
+use sync_store::{
+    Clock, KeyvalZone, KeyvalZoneBuilder, LimitZone, LimitZoneBuilder, Origin, Replica, StickyZone,
+    StickyZoneBuilder, SystemClock,
+};
+use sync_transport::{
+    Address, Backoff, ConnectOptions, ConnectionOptions, Connector, Discovery, DiscoveryOptions, Framing, ListenOptions, Listener,
+    Server, TlsConfig, TlsOptions,
+};
+
+use crate::driver::Hub;
+use crate::membership::Membership;
+use crate::node::{Node, Parts, Zones};
+use crate::replication::{Identity, Settings, Shared};
+use crate::{Error, driver};
+
+/// How long something may be missing before it is requested from a peer. Long enough for all peers of a starting node to dial it,
+/// so that each serves its own records; short against what anybody waits for a start.
+const REPAIR_GRACE: Duration = Duration::from_millis(300);
+/// A peer that cannot be reached is dialled again after `connect_retry_interval` times this at the most.
+const RETRY_FACTOR_MAX: u32 = 8;
+/// The smallest buffer that a batch may be given: a record with short key and value, and its frame.
+const BUFFER_SIZE_MIN: usize = 1 << 10;
+/// Room in a frame beyond its batch.
+const FRAME_HEADROOM: usize = 64;
+
+/// Settings of a node that is to be started. Made by [`Node::builder`].
+#[derive(Debug)]
+#[must_use = "a builder does nothing until it is started"]
+pub struct NodeBuilder {
+    name: String,
+    cluster: String,
+    listen: Option<Address>,
+    servers: Vec<Server>,
+    discovery: DiscoveryOptions,
+    security: Security,
+    interval: Duration,
+    connect_timeout: Duration,
+    connect_retry_interval: Duration,
+    timeout: Duration,
+    buffers: (usize, usize),
+    max_frame: usize,
+    recv_buffer_size: usize,
+    max_clock_skew: Duration,
+    clock: Arc<dyn Clock>,
+    keyvals: Vec<KeyvalZoneBuilder>,
+    stickies: Vec<StickyZoneBuilder>,
+    limits: Vec<LimitZoneBuilder>,
+    local: BTreeSet<String>,
+}
+
+#[derive(Debug)]
+enum Security {
+    NotChosen,
+    PlainText,
+    Tls(TlsOptions),
+}
+
+impl NodeBuilder {
+    pub(crate) fn new(name: String) -> Self {
+        Self {
+            name,
+            cluster: "default".to_owned(),
+            listen: None,
+            servers: Vec::new(),
+            discovery: DiscoveryOptions::default(),
+            security: Security::NotChosen,
+            interval: Duration::from_millis(1),
+            connect_timeout: Duration::from_secs(5),
+            connect_retry_interval: Duration::from_secs(1),
+            timeout: Duration::from_secs(5),
+            buffers: (256, 16 << 10),
+            max_frame: 1 << 20,
+            recv_buffer_size: 64 << 10,
+            max_clock_skew: Duration::from_secs(5),
+            clock: Arc::new(SystemClock),
+            keyvals: Vec::new(),
+            stickies: Vec::new(),
+            limits: Vec::new(),
+            local: BTreeSet::new(),
+        }
+    }
+
+    /// The cluster; nodes of another one are refused. Default `default`.
+    pub fn cluster(mut self, cluster: impl Into<String>) -> Self {
+        self.cluster = cluster.into();
+        self
+    }
+
+    /// Where peers dial this node. Without it the node sends and never receives.
+    pub fn listen(mut self, address: Address) -> Self {
+        self.listen = Some(address);
+        self
+    }
+
+    /// The peers to dial; this node may be among them. Names are looked up, see [`NodeBuilder::discovery`].
+    pub fn servers(mut self, servers: impl IntoIterator<Item = Server>) -> Self {
+        self.servers = servers.into_iter().collect();
+        self
+    }
+
+    /// How names of servers are looked up, and whether changes are followed.
+    pub fn discovery(mut self, options: DiscoveryOptions) -> Self {
+        self.discovery = options;
+        self
+    }
+
+    /// Mutual TLS with these certificates, both when dialling and when dialled.
+    pub fn tls(mut self, options: TlsOptions) -> Self {
+        self.security = Security::Tls(options);
+        self
+    }
+
+    /// No encryption and no authentication: for trusted networks and Unix sockets only.
+    pub fn plain_text(mut self) -> Self {
+        self.security = Security::PlainText;
+        self
+    }
+
+    /// The longest that changes are gathered under load before they are published; the first change after a pause is published
+    /// at once. Default 1 ms.
+    pub fn interval(mut self, interval: Duration) -> Self {
+        self.interval = interval;
+        self
+    }
+
+    /// How long connecting, a handshake or a Hello may take. Default 5 s.
+    pub fn connect_timeout(mut self, timeout: Duration) -> Self {
+        self.connect_timeout = timeout;
+        self
+    }
+
+    /// Time to the second attempt to connect, jittered; later ones come up to 8 times later. Default 1 s.
+    pub fn connect_retry_interval(mut self, interval: Duration) -> Self {
+        self.connect_retry_interval = interval;
+        self
+    }
+
+    /// Silence, or a write without progress, after which a link is closed. Heartbeats are sent every third of it. Default 5 s.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    /// Per zone: at most `number` published batches of at most `size` bytes are kept for peers that lag, 1 KiB at the least. A record
+    /// must fit one batch. Memory: number × size per zone. Default 256 of 16 KiB.
+    pub fn buffers(mut self, number: usize, size: usize) -> Self {
+        self.buffers = (number, size);
+        self
+    }
+
+    /// The largest frame accepted from a peer, bytes. Default 1 MiB.
+    pub fn max_frame(mut self, bytes: usize) -> Self {
+        self.max_frame = bytes;
+        self
+    }
+
+    /// The read buffer of a connection, bytes; grows to a frame where one is larger. Default 64 KiB.
+    pub fn recv_buffer_size(mut self, bytes: usize) -> Self {
+        self.recv_buffer_size = bytes;
+        self
+    }
+
+    /// Peers whose clock differs by more are refused, and so are stamps that are further ahead. Default 5 s.
+    pub fn max_clock_skew(mut self, skew: Duration) -> Self {
+        self.max_clock_skew = skew;
+        self
+    }
+
+    /// The clock that stamps writes; the system's by default.
+    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// Adds a keyval zone. Its origin, record bound and clock skew are set by the node.
+    pub fn keyval(mut self, zone: KeyvalZoneBuilder) -> Self {
+        self.keyvals.push(zone);
+        self
+    }
+
+    /// Adds a sticky zone. Its origin, record bound and clock skew are set by the node.
+    pub fn sticky(mut self, zone: StickyZoneBuilder) -> Self {
+        self.stickies.push(zone);
+        self
+    }
+
+    /// Adds a limit zone. Its origin is set by the node.
+    pub fn limit(mut self, zone: LimitZoneBuilder) -> Self {
+        self.limits.push(zone);
+        self
+    }
+
+    /// Keeps a zone to this node: it does not synchronize.
+    pub fn local(mut self, zone: impl Into<String>) -> Self {
+        self.local.insert(zone.into());
+        self
+    }
+
+    /// Makes the zones, listens and begins to dial. Must be called inside a tokio runtime.
+    ///
+    /// # Errors
+    ///
+    /// [`Error`] says which setting, zone, file or socket is at fault; nothing is left running then.
+    pub async fn start(mut self) -> Result<Node, Error> {
+        self.check()?;
+        let tls = match &self.security {
+            Security::Tls(options) => Some(TlsConfig::load(options)?),
+            Security::PlainText => None,
+            Security::NotChosen => return Err(Error::TlsNotChosen),
+        };
+        let origin = Origin::random();
+        let zones = self.zones(origin)?;
+        let synchronized: Vec<_> = zones.replicas().filter(|r| !self.local.contains(r.name())).collect();
+        let settings = self.settings();
+        let identity = Identity { cluster: self.cluster.clone(), name: self.name.clone(), origin };
+        let shared = Arc::new(Shared::new(identity, settings, synchronized));
+
+        let connection = ConnectionOptions {
+            framing: Framing { parse_length: sync_proto::framing::parse_length, max_frame: self.max_frame },
+            idle_timeout: Some(self.timeout),
+            write_timeout: self.timeout,
+            recv_buffer_size: self.recv_buffer_size,
+        };
+        let connector = Connector::new(ConnectOptions {
+            tls: tls.clone(),
+            connect_timeout: self.connect_timeout,
+            connection: connection.clone(),
+        });
+        let listener = match &self.listen {
+            Some(address) => {
+                let options = ListenOptions {
+                    tls: tls.clone(),
+                    handshake_timeout: self.connect_timeout,
+                    connection,
+                    ..ListenOptions::default()
+                };
+                Some(Listener::bind(address, options).await?)
+            }
+            None => None,
+        };
+        let listening = listener.as_ref().map(|l| l.address().clone());
+        let discovery = Discovery::start(self.servers.clone(), self.discovery.clone());
+        let retry = self.connect_retry_interval;
+        let backoff = Backoff::new(retry, retry.saturating_mul(RETRY_FACTOR_MAX))?;
+        let membership = Membership::new(backoff, rand::rng().random());
+        let hub = Arc::new(Hub::new(
+            shared,
+            Arc::clone(&self.clock),
+            membership,
+            connector,
+            self.interval,
+            self.connect_timeout,
+        ));
+        let replicas = zones.replicas().collect();
+        let tasks = driver::spawn(&hub, listener, discovery.targets(), replicas);
+        let discovery_options = self.discovery;
+        Ok(Node::new(Parts { hub, tasks, zones, tls, discovery, discovery_options, listening }))
+    }
+
+    fn check(&self) -> Result<(), Error> {
+        let mut names = BTreeSet::new();
+        let all = self.keyvals.iter().map(KeyvalZoneBuilder::name);
+        let all = all.chain(self.stickies.iter().map(StickyZoneBuilder::name));
+        for name in all.chain(self.limits.iter().map(LimitZoneBuilder::name)) {
+            if !names.insert(name) {
+                return Err(Error::DuplicateZone { name: name.to_owned() });
+            }
+        }
+        if let Some(name) = self.local.iter().find(|name| !names.contains(name.as_str())) {
+            return Err(Error::NoSuchZone { name: name.clone() });
+        }
+        let (number, size) = self.buffers;
+        let setting = |setting, problem| Err(Error::Setting { setting, problem });
+        if number == 0 || size < BUFFER_SIZE_MIN {
+            return setting("buffers", format!("at least 1 of {BUFFER_SIZE_MIN} bytes, not {number} of {size}"));
+        }
+        if size + FRAME_HEADROOM > self.max_frame {
+            return setting("max_frame", format!("{} bytes do not hold a buffer of {size}", self.max_frame));
+        }
+        let zero = [
+            ("timeout", self.timeout),
+            ("connect_timeout", self.connect_timeout),
+            ("connect_retry_interval", self.connect_retry_interval),
+        ];
+        if let Some((name, _)) = zero.into_iter().find(|(_, duration)| duration.is_zero()) {
+            return setting(name, "must be longer than zero".to_owned());
+        }
+        Ok(())
+    }
+
+    fn settings(&self) -> Settings {
+        Settings {
+            heartbeat_interval: self.timeout / 3,
+            log_batches: self.buffers.0,
+            batch_bytes: self.buffers.1,
+            max_frame: self.max_frame,
+            max_clock_skew: self.max_clock_skew,
+            repair_grace: REPAIR_GRACE,
+        }
+    }
+
+    fn zones(&mut self, origin: Origin) -> Result<Zones, Error> {
+        let max_record = sync_proto::max_record(self.buffers.1);
+        let skew = self.max_clock_skew;
+        let mut zones = Zones::default();
+        for zone in self.keyvals.drain(..) {
+            let zone: KeyvalZone = zone.origin(origin).max_record(max_record).max_clock_skew(skew).build()?;
+            zones.keyvals.insert(zone.name().to_owned(), Arc::new(zone));
+        }
+        for zone in self.stickies.drain(..) {
+            let zone: StickyZone = zone.origin(origin).max_record(max_record).max_clock_skew(skew).build()?;
+            zones.stickies.insert(zone.name().to_owned(), Arc::new(zone));
+        }
+        for zone in self.limits.drain(..) {
+            let zone: LimitZone = zone.origin(origin).build()?;
+            zones.limits.insert(zone.name().to_owned(), Arc::new(zone));
+        }
+        let synchronized: BTreeMap<_, _> =
+            zones.replicas().map(|r| (r.name().to_owned(), !self.local.contains(r.name()))).collect();
+        zones.synchronized = synchronized;
+        Ok(zones)
+    }
+}

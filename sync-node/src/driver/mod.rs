@@ -1,0 +1,301 @@
+//! The drivers: tasks that connect the machines to sockets, timers and the clock.
+//!
+//! One task per link, one publisher per synchronized zone, one for membership and discovery, one that accepts, one that
+//! sweeps. A machine sits behind a mutex that its own task takes for the length of one call; others take it only to look
+//! (status, shutdown). Waking goes: write → dirty signal → publisher → `published` → every dialled link.
+
+mod incoming;
+mod outgoing;
+mod tasks;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use sync_proto::wire::refuse::Code;
+use sync_store::{Clock, Time};
+use sync_transport::{Connector, Counters, FrameSender};
+use tokio::sync::{Notify, watch};
+use tokio::time::{Instant, timeout};
+
+use crate::membership::{LinkId, Membership};
+use crate::replication::inbound::Inbound;
+use crate::replication::outbound::Outbound;
+use crate::replication::{LinkError, Now, Shared};
+
+pub(crate) use tasks::{Tasks, spawn};
+
+/// The machine of a live link.
+#[derive(Clone, Debug)]
+pub(crate) enum Machine {
+    Out(Arc<Mutex<Outbound>>),
+    In(Arc<Mutex<Inbound>>),
+}
+
+/// A live link, as others see it.
+#[derive(Debug)]
+pub(crate) struct LinkHandle {
+    pub(crate) machine: Machine,
+    pub(crate) address: String,
+    pub(crate) connected_at: Time,
+}
+
+/// Bytes and frames of links.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Totals {
+    pub(crate) bytes_in: u64,
+    pub(crate) frames_in: u64,
+    pub(crate) bytes_out: u64,
+    pub(crate) frames_out: u64,
+}
+
+impl Totals {
+    fn add(&mut self, counters: &Counters) {
+        self.bytes_in += counters.bytes_in();
+        self.frames_in += counters.frames_in();
+        self.bytes_out += counters.bytes_out();
+        self.frames_out += counters.frames_out();
+    }
+}
+
+/// Counters of the connections that are open, and the sum of those that were.
+#[derive(Debug, Default)]
+struct Traffic {
+    closed: Totals,
+    open: HashMap<LinkId, Arc<Counters>>,
+}
+
+/// What all tasks of a node share.
+#[derive(Debug)]
+pub(crate) struct Hub {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) membership: Mutex<Membership>,
+    pub(crate) links: Mutex<HashMap<LinkId, LinkHandle>>,
+    traffic: Mutex<Traffic>,
+    pub(crate) connector: Connector,
+    /// At most one publication per zone in this time.
+    pub(crate) interval: Duration,
+    /// A Hello must have come by then.
+    pub(crate) greeting_timeout: Duration,
+    started: Instant,
+    /// To whom a close was addressed; a link's task waits on its own entry.
+    closing: Mutex<HashMap<LinkId, watch::Sender<Option<&'static str>>>>,
+    /// Counts publications; dialled links wait on it.
+    published: watch::Sender<u64>,
+    /// Membership has something to do.
+    membership_changed: Notify,
+    /// A peer has acknowledged something, or a link has come or gone.
+    pub(crate) link_changed: Notify,
+}
+
+impl Hub {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        clock: Arc<dyn Clock>,
+        membership: Membership,
+        connector: Connector,
+        interval: Duration,
+        greeting_timeout: Duration,
+    ) -> Self {
+        Self {
+            shared,
+            clock,
+            membership: Mutex::new(membership),
+            links: Mutex::default(),
+            traffic: Mutex::default(),
+            connector,
+            interval,
+            greeting_timeout,
+            started: Instant::now(),
+            closing: Mutex::default(),
+            published: watch::Sender::new(0),
+            membership_changed: Notify::new(),
+            link_changed: Notify::new(),
+        }
+    }
+
+    pub(crate) fn now(&self) -> Now {
+        Now { time: self.clock.now(), elapsed: self.started.elapsed() }
+    }
+
+    /// The moment `elapsed` after the start, for timers.
+    fn at(&self, elapsed: Duration) -> Instant {
+        // A machine that waits for nothing says Duration::MAX; a day is as good.
+        self.started + elapsed.min(self.started.elapsed() + Duration::from_secs(86_400))
+    }
+
+    /// Publishes a zone and wakes the links if there was anything.
+    fn publish(&self, zone: usize) -> bool {
+        let published = self.shared.publish(zone, self.now());
+        if published {
+            self.published.send_modify(|count| *count += 1);
+        }
+        published
+    }
+
+    /// Publishes every zone.
+    pub(crate) fn publish_all(&self) {
+        for zone in 0..self.shared.zones.len() {
+            self.publish(zone);
+        }
+    }
+
+    /// Asks a link's task to end the link in good order.
+    pub(crate) fn close(&self, link: LinkId, reason: &'static str) {
+        if let Some(closing) = self.closing.lock().get(&link) {
+            closing.send_replace(Some(reason));
+        }
+    }
+
+    /// Asks all links to end in good order.
+    pub(crate) fn close_all(&self, reason: &'static str) {
+        for closing in self.closing.lock().values() {
+            closing.send_replace(Some(reason));
+        }
+    }
+
+    /// Whether every peer has acknowledged everything.
+    pub(crate) fn is_drained(&self) -> bool {
+        self.links.lock().values().all(|link| match &link.machine {
+            Machine::Out(machine) => machine.lock().is_drained(),
+            Machine::In(_) => true,
+        })
+    }
+
+    /// What the node still waits for before it has joined its cluster; `None` if for nothing.
+    pub(crate) fn unjoined(&self) -> Option<String> {
+        if let Some(reason) = self.membership.lock().unjoined() {
+            return Some(reason);
+        }
+        let zones = self.shared.zones.iter().enumerate();
+        let lacking = zones.map(|(id, zone)| (id, &zone.replica)).find(|(id, replica)| {
+            let ours = replica.vector();
+            self.shared.repair.lock().lacks_departed(*id, &ours)
+        });
+        lacking.map(|(_, replica)| format!("zone {:?} lacks records of nodes that are gone", replica.name()))
+    }
+
+    /// Lets a link's task know when it is asked to close.
+    fn register(&self, link: LinkId) -> watch::Receiver<Option<&'static str>> {
+        let (sender, receiver) = watch::channel(None);
+        self.closing.lock().insert(link, sender);
+        receiver
+    }
+
+    /// The link's connection stands.
+    fn opened(&self, link: LinkId, machine: Machine, address: String) {
+        let handle = LinkHandle { machine, address, connected_at: self.clock.now() };
+        self.links.lock().insert(link, handle);
+        self.link_changed.notify_waiters();
+    }
+
+    /// Counts the link's traffic from now on.
+    fn count(&self, link: LinkId, counters: Arc<Counters>) {
+        self.traffic.lock().open.insert(link, counters);
+    }
+
+    /// Bytes and frames of all links since the start.
+    pub(crate) fn traffic(&self) -> Totals {
+        let traffic = self.traffic.lock();
+        let mut totals = traffic.closed;
+        traffic.open.values().for_each(|counters| totals.add(counters));
+        totals
+    }
+
+    fn forget(&self, link: LinkId) {
+        {
+            let mut traffic = self.traffic.lock();
+            if let Some(counters) = traffic.open.remove(&link) {
+                traffic.closed.add(&counters);
+            }
+        }
+        self.links.lock().remove(&link);
+        self.closing.lock().remove(&link);
+        self.link_changed.notify_waiters();
+        self.membership_changed.notify_one();
+    }
+}
+
+/// Resolves when the link is asked to close.
+async fn asked_to_close(closing: &mut watch::Receiver<Option<&'static str>>) -> &'static str {
+    match closing.wait_for(Option::is_some).await {
+        Ok(reason) => reason.unwrap_or_default(),
+        // The sender is gone only with the hub itself.
+        Err(_) => "this node is stopping",
+    }
+}
+
+/// Bytes handed to a socket at once: a few TLS records.
+const WRITE_BYTES: usize = 64 << 10;
+/// How long a peer may take to close after the last frame.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// How a link ended.
+#[derive(Debug)]
+enum End {
+    /// In good order, and why.
+    Closed(String),
+    /// `code` if one side refused the other; `frame` tells the peer, if it is the one to be told.
+    Failed { code: Option<Code>, message: String, frame: Option<Bytes> },
+}
+
+impl End {
+    fn failed(message: String) -> Self {
+        Self::Failed { code: None, message, frame: None }
+    }
+}
+
+impl From<sync_transport::Error> for End {
+    fn from(error: sync_transport::Error) -> Self {
+        Self::failed(error.to_string())
+    }
+}
+
+impl From<LinkError> for End {
+    fn from(error: LinkError) -> Self {
+        Self::Failed { code: Some(error.code()), message: error.to_string(), frame: error.frame() }
+    }
+}
+
+/// Sends what `next` has, up to one full write; false if it had nothing.
+async fn transmit(
+    sender: &mut FrameSender,
+    mut next: impl FnMut() -> Option<Bytes>,
+) -> Result<bool, sync_transport::Error> {
+    let mut frames = Vec::new();
+    let mut bytes = 0;
+    while bytes < WRITE_BYTES {
+        let Some(frame) = next() else { break };
+        bytes += frame.len();
+        frames.push(frame);
+    }
+    if frames.is_empty() {
+        return Ok(false);
+    }
+    sender.send(&frames).await.map(|()| true)
+}
+
+/// Ends a connection so that the peer reads our last words: a socket closed with unread input resets the connection, and
+/// the peer would lose what it had not read yet. So: last frames, end of stream, then read until the peer closes too.
+async fn finish(
+    mut sender: FrameSender,
+    end: &End,
+    mut next: impl FnMut() -> Option<Bytes>,
+    read_to_end: impl Future<Output = ()>,
+) {
+    let last_words = async {
+        match end {
+            End::Closed(_) => while transmit(&mut sender, &mut next).await? {},
+            End::Failed { frame: Some(frame), .. } => sender.send(std::slice::from_ref(frame)).await?,
+            End::Failed { frame: None, .. } => {}
+        }
+        sender.close().await
+    };
+    // The link is over either way; an error here changes nothing.
+    if timeout(LINGER, last_words).await.is_ok_and(|sent| sent.is_ok()) {
+        let _ = timeout(LINGER, read_to_end).await;
+    }
+}

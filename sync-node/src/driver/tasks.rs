@@ -1,0 +1,112 @@
+//! The tasks of a node other than its links.
+
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sync_store::Replica;
+use sync_transport::{Listener, TargetSet};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, sleep_until};
+use tracing::{debug, warn};
+
+use super::{Hub, incoming, outgoing};
+use crate::membership::Command;
+
+/// Between two sweeps of a zone.
+const SWEEP_INTERVAL: Duration = Duration::from_millis(250);
+/// Records looked at in one sweep of a zone: a zone of a million records is swept once in half a minute, at under
+/// a thousandth of a core.
+const SWEEP_BUDGET: usize = 8_192;
+
+/// All tasks of a node; they end when this is dropped.
+pub(crate) type Tasks = JoinSet<()>;
+
+/// Starts the tasks. `replicas` are all zones, those included that do not synchronize.
+pub(crate) fn spawn(
+    hub: &Arc<Hub>,
+    listener: Option<Listener>,
+    targets: watch::Receiver<Arc<TargetSet>>,
+    replicas: Vec<Arc<dyn Replica>>,
+) -> Tasks {
+    let mut tasks = JoinSet::new();
+    for zone in 0..hub.shared.zones.len() {
+        tasks.spawn(publish(Arc::clone(hub), zone));
+    }
+    if let Some(listener) = listener {
+        tasks.spawn(accept(Arc::clone(hub), listener));
+    }
+    tasks.spawn(membership(Arc::clone(hub), targets));
+    tasks.spawn(sweep(Arc::clone(hub), replicas));
+    tasks
+}
+
+/// Publishes a zone as soon as something is dirty, but not again within the interval: the first change after a pause
+/// leaves at once, a steady stream is gathered.
+async fn publish(hub: Arc<Hub>, zone: usize) {
+    let replica = Arc::clone(&hub.shared.zones[zone].replica);
+    let mut not_before = Instant::now();
+    loop {
+        poll_fn(|cx| replica.poll_dirty(cx)).await;
+        if Instant::now() < not_before {
+            sleep_until(not_before).await;
+        }
+        hub.publish(zone);
+        not_before = Instant::now() + hub.interval;
+    }
+}
+
+async fn accept(hub: Arc<Hub>, listener: Listener) {
+    let mut links = JoinSet::new();
+    loop {
+        tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok(connection) => {
+                    links.spawn(incoming::run(Arc::clone(&hub), connection));
+                }
+                Err(error) => warn!(%error, "cannot accept a connection"),
+            },
+            Some(_) = links.join_next() => {}
+        }
+    }
+}
+
+/// Follows discovery and the life of links, and does what the membership machine says.
+async fn membership(hub: Arc<Hub>, mut targets: watch::Receiver<Arc<TargetSet>>) {
+    targets.mark_changed();
+    let mut links = JoinSet::new();
+    loop {
+        if targets.has_changed().unwrap_or_default() {
+            let found = Arc::clone(&targets.borrow_and_update());
+            debug!(targets = found.targets.len(), complete = found.is_complete(), "targets known");
+            hub.membership.lock().handle_targets(hub.now().elapsed, &found.targets, found.is_complete());
+        }
+        let commands = hub.membership.lock().poll(hub.now().elapsed);
+        for command in commands {
+            match command {
+                Command::Dial(link, target) => {
+                    links.spawn(outgoing::run(Arc::clone(&hub), link, target));
+                }
+                Command::Close(link, reason) => hub.close(link, reason),
+            }
+        }
+        let due = hub.membership.lock().poll_timeout();
+        tokio::select! {
+            // An error means that the node is being dropped, and this task with it.
+            Ok(()) = targets.changed() => targets.mark_changed(),
+            () = hub.membership_changed.notified() => {}
+            () = sleep_until(hub.at(due.unwrap_or(Duration::MAX))) => {}
+            Some(_) = links.join_next() => {}
+        }
+    }
+}
+
+async fn sweep(hub: Arc<Hub>, replicas: Vec<Arc<dyn Replica>>) {
+    loop {
+        sleep(SWEEP_INTERVAL).await;
+        for replica in &replicas {
+            replica.sweep(hub.now().time, SWEEP_BUDGET);
+        }
+    }
+}

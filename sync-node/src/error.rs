@@ -1,0 +1,37 @@
+//! What can go wrong when a node is made or changed. Once it runs, failures of links are not errors of the node: they are
+//! logged, shown in [`Status`](crate::status::Status) and retried.
+
+/// Why a node could not be started or changed. Nothing of it is left running.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// Two zones have the same name.
+    #[error("two zones are named {name:?}: a zone's name identifies it in the whole cluster")]
+    DuplicateZone {
+        /// The name.
+        name: String,
+    },
+    /// [`local`](crate::NodeBuilder::local) names a zone that the node does not have.
+    #[error("there is no zone {name:?} to keep local")]
+    NoSuchZone {
+        /// The name.
+        name: String,
+    },
+    /// Neither TLS nor plain text was chosen, and the node would listen on or dial TCP.
+    #[error("peers need TLS: give a certificate, or ask for plain text where the network is trusted")]
+    TlsNotChosen,
+    /// A setting does not fit another.
+    #[error("{setting}: {problem}")]
+    Setting {
+        /// The setting, by its name in the configuration file.
+        setting: &'static str,
+        /// What is wrong with it and what would fit.
+        problem: String,
+    },
+    /// A zone could not be made.
+    #[error(transparent)]
+    Zone(#[from] sync_store::Error),
+    /// Certificates, sockets or names: see the message, which says which.
+    #[error(transparent)]
+    Transport(#[from] sync_transport::Error),
+}

@@ -1,0 +1,351 @@
+//! The receiving end of a link: the side that accepted.
+//!
+//! It applies batches and catch-up to the zones, acknowledges by its version vectors, and requests what
+//! [`Repair`](super::repair::Repair) assigns to this link. The dialler's first frame after the two Hellos is a heartbeat;
+//! it makes the link *active*, and only then may it take the place of an older link from the same origin.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use sync_proto::wire::frame::Kind;
+use sync_proto::wire::refuse::Code;
+use sync_proto::wire::{
+    Acknowledge, CatchUpEnd, Goodbye, Heartbeat, Hello, Refuse, Request, ZoneAcknowledge,
+};
+use sync_proto::{BatchView, CatchUpView, Message, RowRef, encode};
+use sync_store::{Applied, Error as StoreError, Record, ZoneKind};
+
+use super::clock_offset::{ClockOffset, Measured};
+use super::handshake::{self, Peer};
+use super::repair::LinkId;
+use super::{LinkError, Now, Shared, frame_name, known, rows, vector};
+
+/// What a frame from the peer means for the driver.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Event {
+    /// The peer's Hello was found good; ours is on its way.
+    Greeted,
+    /// The peer accepted our Hello: this link is now the one from its origin.
+    Activated,
+    /// All zones have the peer's own records.
+    Joined,
+    /// The peer closes the link in good order.
+    Goodbye(String),
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum State {
+    Greeting,
+    Greeted,
+    Active,
+}
+
+/// Batches applied although the vector does not reach their start: it moves over them when catch-up has filled the gap.
+#[derive(Clone, Copy, Debug)]
+struct Ahead {
+    from_seq_excluded: u64,
+    through_seq: u64,
+}
+
+/// A zone on this link; its place in the list is its id on the link.
+#[derive(Debug)]
+struct ZoneLink {
+    /// Our index, if it synchronizes.
+    ours: Option<usize>,
+    ahead: Option<Ahead>,
+    joined: bool,
+    /// A record of the running catch-up was refused: its end covers nothing.
+    refused: bool,
+    acknowledged: u64,
+}
+
+/// The machine of a link that this node accepted.
+#[derive(Debug)]
+pub(crate) struct Inbound {
+    shared: Arc<Shared>,
+    link: LinkId,
+    state: State,
+    peer: Option<Peer>,
+    zones: Vec<ZoneLink>,
+    control: VecDeque<Bytes>,
+    clock: ClockOffset,
+    heartbeat_at: Duration,
+    repair_at: Duration,
+    /// When the latest record was applied.
+    applied_at: Option<Duration>,
+    joined: bool,
+}
+
+impl Inbound {
+    pub(crate) fn new(shared: Arc<Shared>, link: LinkId) -> Self {
+        Self {
+            shared,
+            link,
+            state: State::Greeting,
+            peer: None,
+            zones: Vec::new(),
+            control: VecDeque::new(),
+            clock: ClockOffset::default(),
+            heartbeat_at: Duration::MAX,
+            repair_at: Duration::MAX,
+            applied_at: None,
+            joined: false,
+        }
+    }
+
+    /// The peer, once greeted.
+    pub(crate) fn peer(&self) -> Option<&Peer> {
+        self.peer.as_ref()
+    }
+
+    pub(crate) fn measured(&self) -> Option<Measured> {
+        self.clock.measured()
+    }
+
+    /// When the latest record was applied, since the node started.
+    pub(crate) fn applied_at(&self) -> Option<Duration> {
+        self.applied_at
+    }
+
+    /// Takes the body of a frame from the peer.
+    pub(crate) fn handle_frame(&mut self, now: Now, body: Bytes) -> Result<Option<Event>, LinkError> {
+        let message = sync_proto::decode(body).map_err(|e| LinkError::Refused { code: e.refuse_code(), message: e.to_string() })?;
+        match (&self.state, message) {
+            (_, Message::Refuse(Refuse { code, message })) => {
+                let code = Code::try_from(code).unwrap_or(Code::Unspecified);
+                Err(LinkError::RefusedByPeer { code, message })
+            }
+            (State::Greeting, Message::Hello(hello)) => self.greet(now, &hello).map(Some),
+            (_, Message::Goodbye(Goodbye { reason })) => Ok(Some(Event::Goodbye(reason))),
+            // A kind of a later version: the protocol grows by what older nodes may skip.
+            (_, Message::Unknown) => Ok(None),
+            (State::Greeted, Message::Heartbeat(heartbeat)) => {
+                self.state = State::Active;
+                self.heartbeat_at = now.elapsed;
+                self.repair_at = now.elapsed;
+                self.heartbeat(now, &heartbeat)?;
+                Ok(Some(Event::Activated))
+            }
+            (State::Active, Message::Heartbeat(heartbeat)) => self.heartbeat(now, &heartbeat),
+            (State::Active, Message::Batch(batch)) => self.batch(now, &batch).map(|()| None),
+            (State::Active, Message::CatchUp(rows)) => self.catch_up(now, &rows).map(|()| None),
+            (State::Active, Message::CatchUpEnd(end)) => self.catch_up_end(now, &end),
+            (state, message) => Err(LinkError::malformed(format!(
+                "a {} frame may not come from the dialling side while {}",
+                frame_name(&message),
+                match state {
+                    State::Greeting => "greeting",
+                    State::Greeted => "its first heartbeat is due",
+                    State::Active => "active",
+                }
+            ))),
+        }
+    }
+
+    fn greet(&mut self, now: Now, hello: &Hello) -> Result<Event, LinkError> {
+        let peer = handshake::examine(&self.shared, hello, now)?;
+        let own = self.shared.identity.origin;
+        for zone in &peer.zones {
+            let published = zone.ours.map(|id| (id, self.shared.zones[id].replica.published_seq()));
+            if let Some((id, published)) = published.filter(|&(_, published)| zone.vector.get(own) > published) {
+                return Err(LinkError::malformed(format!(
+                    "it claims to know {} records of this node's zone {:?}, which has published {published}",
+                    zone.vector.get(own),
+                    self.shared.zones[id].replica.name(),
+                )));
+            }
+            self.zones.push(ZoneLink {
+                ours: zone.ours,
+                ahead: None,
+                joined: zone.ours.is_none(),
+                refused: false,
+                acknowledged: 0,
+            });
+        }
+        self.peer = Some(peer);
+        self.state = State::Greeted;
+        self.control.push_back(encode(&Kind::Hello(handshake::hello(&self.shared, now))));
+        Ok(Event::Greeted)
+    }
+
+    /// The link's zone of that id and our index; `None` if it does not synchronize (the dialler had no way to know
+    /// when it sent this).
+    fn zone(&mut self, id: u32, what: &str) -> Result<Option<(&mut ZoneLink, usize)>, LinkError> {
+        match self.zones.get_mut(id as usize) {
+            Some(link) => Ok(link.ours.map(|ours| (link, ours))),
+            None => Err(LinkError::malformed(format!("a {what} of zone {id}, which its Hello does not list"))),
+        }
+    }
+
+    fn batch(&mut self, now: Now, batch: &BatchView) -> Result<(), LinkError> {
+        let Some(from) = self.peer.as_ref().map(|p| p.origin) else { return Ok(()) };
+        let shared = Arc::clone(&self.shared);
+        let Some((link, id)) = self.zone(batch.zone(), "batch")? else { return Ok(()) };
+        let replica = &shared.zones[id].replica;
+        let (from_seq_excluded, through_seq) = (batch.from_seq_excluded(), batch.through_seq());
+        let covered = replica.vector().get(from);
+        if from_seq_excluded > covered {
+            link.ahead = match link.ahead {
+                Some(ahead) if ahead.through_seq == from_seq_excluded => Some(Ahead { through_seq, ..ahead }),
+                // What lies between is lost to this link; catch-up or repair brings it.
+                _ => Some(Ahead { from_seq_excluded, through_seq }),
+            };
+        }
+        let kind = replica.kind();
+        let applied = apply(kind, batch.rows(from.raw()), |rows| {
+            replica.apply_batch(now.time, from, from_seq_excluded, through_seq, rows)
+        })?;
+        if applied.applied > 0 {
+            self.applied_at = Some(now.elapsed);
+        }
+        Ok(())
+    }
+
+    fn catch_up(&mut self, now: Now, catch_up: &CatchUpView) -> Result<(), LinkError> {
+        let Some(from) = self.peer.as_ref().map(|p| p.origin) else { return Ok(()) };
+        let shared = Arc::clone(&self.shared);
+        let Some((link, id)) = self.zone(catch_up.zone(), "catch-up")? else { return Ok(()) };
+        let replica = &shared.zones[id].replica;
+        let kind = replica.kind();
+        let applied = apply(kind, catch_up.rows(from.raw()), |rows| replica.apply_states(now.time, rows))?;
+        link.refused |= applied.refused > 0;
+        if applied.applied > 0 {
+            self.applied_at = Some(now.elapsed);
+        }
+        shared.repair.lock().progress(id, catch_up.request(), from, now.elapsed);
+        Ok(())
+    }
+
+    fn catch_up_end(&mut self, now: Now, end: &CatchUpEnd) -> Result<Option<Event>, LinkError> {
+        let Some(from) = self.peer.as_ref().map(|p| p.origin) else { return Ok(None) };
+        let shared = Arc::clone(&self.shared);
+        let own = shared.identity.origin;
+        let Some((link, id)) = self.zone(end.zone, "catch-up's end")? else { return Ok(None) };
+        let replica = &shared.zones[id].replica;
+        let mut covers = vector(&end.vector);
+        if covers.get(own) > replica.published_seq() {
+            return Err(LinkError::malformed("its catch-up covers records that this node has not published"));
+        }
+        if !std::mem::take(&mut link.refused) {
+            if let Some(ahead) = link.ahead.take_if(|a| covers.get(from) >= a.from_seq_excluded) {
+                covers.advance(from, ahead.through_seq);
+            }
+            replica.cover(&covers);
+        }
+        if end.request != 0 {
+            shared.repair.lock().completed(id, end.request, now.elapsed);
+            return Ok(None);
+        }
+        link.joined = true;
+        let joined = self.zones.iter().all(|z| z.joined);
+        Ok((joined && !std::mem::replace(&mut self.joined, joined)).then_some(Event::Joined))
+    }
+
+    fn heartbeat(&mut self, now: Now, heartbeat: &Heartbeat) -> Result<Option<Event>, LinkError> {
+        self.clock.handle(heartbeat, now);
+        let Some(from) = self.peer.as_ref().map(|p| p.origin) else { return Ok(None) };
+        for zone in &heartbeat.vectors {
+            let Some((_, id)) = self.zone(zone.zone, "vector")? else { continue };
+            self.shared.repair.lock().heard(id, self.link, from, vector(&zone.vector));
+        }
+        // A link of no common zone has nothing to join.
+        if !self.joined && self.zones.iter().all(|z| z.joined) {
+            self.joined = true;
+            return Ok(Some(Event::Joined));
+        }
+        Ok(None)
+    }
+
+    /// The next frame for the peer. Acknowledgements gather until it is called: call it when no further frame is at hand.
+    pub(crate) fn poll_transmit(&mut self) -> Option<Bytes> {
+        if let Some(frame) = self.control.pop_front() {
+            return Some(frame);
+        }
+        let from = self.peer.as_ref()?.origin;
+        if self.state != State::Active {
+            return None;
+        }
+        let mut zones = Vec::new();
+        for (zone, link) in self.zones.iter_mut().enumerate() {
+            let Some(id) = link.ours else { continue };
+            let through_seq = self.shared.zones[id].replica.vector().get(from);
+            if through_seq > link.acknowledged {
+                link.acknowledged = through_seq;
+                zones.push(ZoneAcknowledge { zone: zone as u32, through_seq });
+            }
+        }
+        (!zones.is_empty()).then(|| encode(&Kind::Acknowledge(Acknowledge { zones })))
+    }
+
+    /// When to call [`handle_timeout`](Self::handle_timeout) at the latest.
+    pub(crate) fn poll_timeout(&self) -> Duration {
+        self.heartbeat_at.min(self.repair_at)
+    }
+
+    /// Time has passed.
+    pub(crate) fn handle_timeout(&mut self, now: Now) {
+        if now.elapsed >= self.heartbeat_at {
+            let mut heartbeat = Heartbeat::default();
+            self.clock.stamp(&mut heartbeat, now);
+            self.control.push_back(encode(&Kind::Heartbeat(heartbeat)));
+            self.heartbeat_at = now.elapsed + self.shared.settings.heartbeat_interval;
+        }
+        if now.elapsed >= self.repair_at {
+            self.repair_at = now.elapsed + self.shared.settings.repair_grace / 2;
+            self.request_missing(now);
+        }
+    }
+
+    fn request_missing(&mut self, now: Now) {
+        for (zone, link) in self.zones.iter().enumerate() {
+            let Some(id) = link.ours else { continue };
+            let ours = self.shared.zones[id].replica.vector();
+            let Some(wanted) = self.shared.repair.lock().poll(id, self.link, &ours, now.elapsed) else { continue };
+            let request = Request {
+                zone: zone as u32,
+                request: wanted.request,
+                known: known(&wanted.origins.iter().map(|&o| (o, ours.get(o))).collect()),
+                origins: wanted.origins.iter().map(|o| o.raw()).collect(),
+            };
+            self.control.push_back(encode(&Kind::Request(request)));
+        }
+    }
+
+    /// Ends the link in good order: Goodbye is the last frame.
+    pub(crate) fn close(&mut self, reason: &str) {
+        self.control.push_back(encode(&Kind::Goodbye(Goodbye { reason: reason.to_owned() })));
+    }
+}
+
+impl Drop for Inbound {
+    fn drop(&mut self) {
+        self.shared.repair.lock().link_closed(self.link);
+    }
+}
+
+/// Turns rows into records and applies them; errors become refusals that the peer is told.
+fn apply<'a>(
+    kind: ZoneKind,
+    rows: impl Iterator<Item = RowRef<'a>>,
+    apply: impl FnOnce(&mut dyn Iterator<Item = Record<'_>>) -> Result<Applied, StoreError>,
+) -> Result<Applied, LinkError> {
+    let mut nobody = false;
+    let mut records = rows.map_while(|row| {
+        let record = rows::record(kind, &row);
+        nobody |= record.is_none();
+        record
+    });
+    let applied = apply(&mut records).map_err(|error| {
+        let code = match error {
+            StoreError::StampAhead { .. } => Code::Clock,
+            _ => Code::Limit,
+        };
+        LinkError::Refused { code, message: error.to_string() }
+    })?;
+    if nobody {
+        return Err(LinkError::malformed("a row without origin or writer"));
+    }
+    Ok(applied)
+}

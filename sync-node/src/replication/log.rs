@@ -1,0 +1,105 @@
+//! A zone's publications: encoded once, kept in a bounded ring, shared by all links.
+//!
+//! Each entry is one whole [`Batch`](sync_proto::wire::Batch) frame, ready for the socket, that holds the sequence
+//! numbers (`from_seq_excluded`, `through_seq`] of this node. A link remembers only how far it has come. One that
+//! stands before the oldest entry has fallen off the ring and needs catch-up: so a slow link costs no memory.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use bytes::Bytes;
+use sync_proto::BatchEncoder;
+use sync_store::{Origin, Replica};
+
+use super::{Now, rows};
+
+/// One published batch.
+#[derive(Clone, Debug)]
+pub(crate) struct Published {
+    pub(crate) from_seq_excluded: u64,
+    pub(crate) through_seq: u64,
+    /// The whole frame, length prefix included.
+    pub(crate) frame: Bytes,
+    /// When it was published, since the node started.
+    pub(crate) at: Duration,
+}
+
+/// What a link that has come to a certain sequence sends next.
+#[derive(Debug)]
+pub(crate) enum Next<'a> {
+    Batch(&'a Published),
+    UpToDate,
+    /// What follows is no longer in the ring: catch up.
+    Gone,
+}
+
+/// The ring of a zone's published batches.
+#[derive(Debug)]
+pub(crate) struct Log {
+    zone: u32,
+    sender: Origin,
+    batches: VecDeque<Published>,
+    batches_max: usize,
+    batch_bytes: usize,
+    through_seq: u64,
+}
+
+impl Log {
+    /// `zone` is the id that the batches carry, `through_seq` what it has published before; at most `batches_max` batches of
+    /// at most `batch_bytes` each are kept.
+    pub(crate) fn new(zone: u32, sender: Origin, through_seq: u64, batches_max: usize, batch_bytes: usize) -> Self {
+        Self { zone, sender, batches: VecDeque::new(), batches_max, batch_bytes, through_seq }
+    }
+
+    /// Publishes everything that is dirty when it is called; true if anything was.
+    ///
+    /// Writers that never pause could keep this going for ever, so it stops after the number of records that were dirty at
+    /// the start, give or take what changes meanwhile.
+    pub(crate) fn publish(&mut self, zone: &dyn Replica, now: Now) -> bool {
+        let mut budget = zone.dirty_count().max(1);
+        let mut published = false;
+        while budget > 0 {
+            let before = zone.published_seq();
+            let mut encoder = BatchEncoder::new(self.zone, before, self.sender.raw(), self.batch_bytes);
+            let (from_seq_excluded, through_seq) =
+                zone.publish(now.time, &mut |record| encoder.push(&rows::row(record)));
+            if through_seq == from_seq_excluded {
+                break;
+            }
+            published = true;
+            budget = budget.saturating_sub((through_seq - from_seq_excluded) as usize);
+            self.push(Published { from_seq_excluded, through_seq, frame: encoder.finish(), at: now.elapsed });
+        }
+        published
+    }
+
+    fn push(&mut self, batch: Published) {
+        if self.batches.len() == self.batches_max {
+            self.batches.pop_front();
+        }
+        self.through_seq = batch.through_seq;
+        self.batches.push_back(batch);
+    }
+
+    /// What comes after `seq`.
+    pub(crate) fn next_after(&self, seq: u64) -> Next<'_> {
+        if seq >= self.through_seq {
+            return Next::UpToDate;
+        }
+        match self.batches.get(self.batches.partition_point(|b| b.through_seq <= seq)) {
+            // A peer may stand in the middle of a batch after catch-up; it skips the rows that it knows.
+            Some(batch) if batch.from_seq_excluded <= seq => Next::Batch(batch),
+            _ => Next::Gone,
+        }
+    }
+
+    /// Highest sequence published.
+    pub(crate) fn through_seq(&self) -> u64 {
+        self.through_seq
+    }
+
+    /// When the oldest batch that `acknowledged_seq` does not cover was published, if it is still known.
+    pub(crate) fn waiting_since(&self, acknowledged_seq: u64) -> Option<Duration> {
+        self.batches.get(self.batches.partition_point(|b| b.through_seq <= acknowledged_seq)).map(|b| b.at)
+    }
+}

@@ -1,0 +1,179 @@
+//! Replication: the state machines that keep the zones of a cluster equal.
+//!
+//! Full mesh, one direction per connection: **who dials, sends**. Every machine here is free of I/O, clocks and
+//! randomness: it is given input and the present moment ([`Now`]), and says what to send and when to wake it.
+//! The drivers in [`crate::driver`] connect the machines to sockets and timers; a simulation can do the same.
+//!
+//! | machine | one per | job |
+//! |---|---|---|
+//! | [`log::Log`] | zone | publishes what is dirty as encoded batches, kept in a bounded ring that all links share |
+//! | [`outbound::Outbound`] | link we dialled | sends the log's batches, catch-up and answers to requests; counts acknowledgements |
+//! | [`inbound::Inbound`] | link we accepted | applies what arrives, acknowledges it, asks for what is missing |
+//! | [`repair::Repair`] | node | decides which inbound link to ask for records whose origin is gone or silent |
+//! | [`membership::Membership`](crate::membership::Membership) | node | decides whom to dial and when, and which links to close |
+//!
+//! What makes it correct, in four sentences. A batch has consecutive sequence numbers of one origin, and the
+//! version vector of a zone moves from the batch's start to its end only if it stood at the start (or beyond).
+//! Whoever cannot be served from the log is sent every record its vector does not cover, as states that merge
+//! idempotently, and afterwards the vector that this covers; batches streamed meanwhile are applied but move the vector only
+//! then. A record that would be streamed later is left out of catch-up, so that a limit's debt is never counted
+//! both as a state and as a debt. Vectors travel in heartbeats, and what is still missing after a grace period is requested.
+
+pub(crate) mod clock_offset;
+pub(crate) mod handshake;
+pub(crate) mod inbound;
+pub(crate) mod log;
+pub(crate) mod outbound;
+pub(crate) mod repair;
+pub(crate) mod rows;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use sync_store::{Origin, Replica, Time, VersionVector};
+
+use log::Log;
+use repair::Repair;
+
+/// The present moment, as machines see it.
+///
+/// Stamps and expiry need the time of day, which may jump; timers must not jump with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Now {
+    /// Time of day, by the node's clock.
+    pub(crate) time: Time,
+    /// Monotonic time since the node started.
+    pub(crate) elapsed: Duration,
+}
+
+/// Who a node is.
+#[derive(Clone, Debug)]
+pub(crate) struct Identity {
+    pub(crate) cluster: String,
+    pub(crate) name: String,
+    pub(crate) origin: Origin,
+}
+
+/// The settings that machines need.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    /// Time between heartbeats: a third of `timeout`, so that two may be lost.
+    pub(crate) heartbeat_interval: Duration,
+    /// Batches kept per zone (`buffers.number`).
+    pub(crate) log_batches: usize,
+    /// Largest encoded batch in bytes, its length prefix included (`buffers.size`).
+    pub(crate) batch_bytes: usize,
+    /// Largest frame accepted from a peer, in bytes.
+    pub(crate) max_frame: usize,
+    /// Largest difference between two nodes' clocks at which they still talk.
+    pub(crate) max_clock_skew: Duration,
+    /// How long something may be missing before it is requested; twice this if its origin is still connected.
+    pub(crate) repair_grace: Duration,
+}
+
+/// A zone and what replication keeps beside it.
+#[derive(Debug)]
+pub(crate) struct ReplicatedZone {
+    pub(crate) replica: Arc<dyn Replica>,
+    pub(crate) log: Mutex<Log>,
+}
+
+/// What all machines of a node share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) identity: Identity,
+    pub(crate) settings: Settings,
+    /// The index of a zone here is its id on every link that this node dials.
+    pub(crate) zones: Box<[ReplicatedZone]>,
+    pub(crate) repair: Mutex<Repair>,
+}
+
+impl Shared {
+    pub(crate) fn new(identity: Identity, settings: Settings, zones: Vec<Arc<dyn Replica>>) -> Self {
+        let repair = Mutex::new(Repair::new(zones.len(), settings.repair_grace, settings.heartbeat_interval * 3));
+        let zones = zones
+            .into_iter()
+            .enumerate()
+            .map(|(id, replica)| {
+                let Settings { log_batches, batch_bytes, .. } = settings;
+                let log =
+                    Log::new(id as u32, identity.origin, replica.published_seq(), log_batches, batch_bytes);
+                ReplicatedZone { replica, log: Mutex::new(log) }
+            })
+            .collect();
+        Self { identity, settings, zones, repair }
+    }
+
+    /// Publishes what is dirty in a zone; true if anything was.
+    pub(crate) fn publish(&self, zone: usize, now: Now) -> bool {
+        let zone = &self.zones[zone];
+        zone.log.lock().publish(zone.replica.as_ref(), now)
+    }
+}
+
+/// What a frame is called, in errors about one that should not have come.
+pub(crate) fn frame_name(message: &sync_proto::Message) -> &'static str {
+    use sync_proto::Message;
+    match message {
+        Message::Hello(_) => "Hello",
+        Message::Refuse(_) => "Refuse",
+        Message::Batch(_) => "Batch",
+        Message::CatchUp(_) => "CatchUp",
+        Message::CatchUpEnd(_) => "CatchUpEnd",
+        Message::Acknowledge(_) => "Acknowledge",
+        Message::Request(_) => "Request",
+        Message::Heartbeat(_) => "Heartbeat",
+        Message::Goodbye(_) => "Goodbye",
+        Message::Unknown => "unknown",
+    }
+}
+
+/// A vector as it travels.
+pub(crate) fn known(vector: &VersionVector) -> Vec<sync_proto::wire::Known> {
+    vector
+        .iter()
+        .map(|(origin, through_seq)| sync_proto::wire::Known { origin: origin.raw(), through_seq })
+        .collect()
+}
+
+/// A vector that arrived. Entries without an origin are dropped: nothing can be known of nobody.
+pub(crate) fn vector(known: &[sync_proto::wire::Known]) -> VersionVector {
+    known.iter().filter_map(|k| Some((Origin::from_raw(k.origin)?, k.through_seq))).collect()
+}
+
+/// Why a link must be closed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum LinkError {
+    /// We refuse the peer: it is told `code` and `message`, then the link is closed.
+    #[error("refused it: {message}")]
+    Refused { code: sync_proto::wire::refuse::Code, message: String },
+    /// The peer refused us.
+    #[error("it refused us ({}): {message}", code.as_str_name())]
+    RefusedByPeer { code: sync_proto::wire::refuse::Code, message: String },
+}
+
+impl LinkError {
+    pub(crate) fn malformed(message: impl Into<String>) -> Self {
+        Self::Refused { code: sync_proto::wire::refuse::Code::Malformed, message: message.into() }
+    }
+
+    pub(crate) fn code(&self) -> sync_proto::wire::refuse::Code {
+        match self {
+            Self::Refused { code, .. } | Self::RefusedByPeer { code, .. } => *code,
+        }
+    }
+
+    /// The frame that tells the peer, if it is ours to tell.
+    pub(crate) fn frame(&self) -> Option<bytes::Bytes> {
+        match self {
+            Self::Refused { code, message } => Some(sync_proto::encode(&sync_proto::wire::frame::Kind::Refuse(
+                sync_proto::wire::Refuse { code: *code as i32, message: message.clone() },
+            ))),
+            Self::RefusedByPeer { .. } => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

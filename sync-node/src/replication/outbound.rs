@@ -1,0 +1,395 @@
+//! The sending end of a link: the side that dialled.
+//!
+//! Life: greet (our Hello, the peer's Hello) → activate (our first heartbeat) → live (heartbeats; per zone the stream of batches and a queue of catch-up
+//! jobs) → goodbye. The stream of a zone starts where the peer's vector stands. If the log no longer reaches back that far,
+//! the stream goes on from the present and a job of our own records covers what lies before: fresh updates do not wait for the bulk.
+//! While such a job runs, falling off the log again only pauses the stream; the next job begins where the stream
+//! stopped. So every scan is finished and the vector moves, however slow the link.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use bytes::Bytes;
+use std::sync::Arc;
+use sync_proto::wire::frame::Kind;
+use sync_proto::wire::refuse::Code;
+use sync_proto::wire::{CatchUpEnd, Goodbye, Heartbeat, Hello, Refuse, Request, ZoneVector};
+use sync_proto::{CatchUpEncoder, Message, encode};
+use sync_store::{Origin, VersionVector};
+
+use super::clock_offset::{ClockOffset, Measured};
+use super::handshake::{self, Peer};
+use super::log::Next;
+use super::{LinkError, Now, Shared, frame_name, known, rows, vector};
+
+/// Requests a peer may have waiting per zone; it needs one, and its successor when a link was replaced.
+const REQUESTS_MAX: usize = 4;
+/// Batches sent between two chunks of catch-up when both are waiting: fresh updates first, without starving the bulk.
+const BATCHES_PER_CHUNK: u32 = 4;
+
+/// What a frame from the peer means for the driver.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Event {
+    /// The peer's Hello was found good.
+    Greeted,
+    /// The peer closes the link in good order.
+    Goodbye(String),
+}
+
+/// A scan of a zone for a peer.
+#[derive(Debug)]
+struct Job {
+    /// The peer's request, 0 for our own records sent unasked.
+    request: u64,
+    origins: Vec<Origin>,
+    /// What the peer knew when the job began.
+    known: VersionVector,
+    /// What it knows when the job is done.
+    covers: VersionVector,
+    /// Where the scan goes on, `None` at its end.
+    cursor: Option<u64>,
+    rows: u64,
+}
+
+/// A zone on this link.
+#[derive(Debug)]
+struct ZoneLink {
+    /// Our index and id of the zone.
+    id: usize,
+    /// Everything published up to here was streamed, or is covered by a job.
+    position: u64,
+    acknowledged: u64,
+    /// What had been published when the link came up; the peer is told when it was sent all of that.
+    joined_through: u64,
+    joined: bool,
+    jobs: VecDeque<Job>,
+}
+
+#[derive(Debug)]
+enum State {
+    Greeting,
+    Greeted,
+    Live,
+    Closing,
+}
+
+/// The machine of a link that this node dialled.
+#[derive(Debug)]
+pub(crate) struct Outbound {
+    shared: Arc<Shared>,
+    state: State,
+    peer: Option<Peer>,
+    zones: Vec<ZoneLink>,
+    control: VecDeque<Bytes>,
+    clock: ClockOffset,
+    heartbeat_at: Duration,
+    /// Which zone is looked at first, in turn.
+    turn: usize,
+    batches_since_chunk: u32,
+}
+
+impl Outbound {
+    /// A link whose connection stands; our Hello is the first frame to transmit.
+    pub(crate) fn new(shared: Arc<Shared>, now: Now) -> Self {
+        let hello = encode(&Kind::Hello(handshake::hello(&shared, now)));
+        Self {
+            shared,
+            state: State::Greeting,
+            peer: None,
+            zones: Vec::new(),
+            control: VecDeque::from([hello]),
+            clock: ClockOffset::default(),
+            heartbeat_at: Duration::MAX,
+            turn: 0,
+            batches_since_chunk: 0,
+        }
+    }
+
+    /// The peer, once greeted.
+    pub(crate) fn peer(&self) -> Option<&Peer> {
+        self.peer.as_ref()
+    }
+
+    pub(crate) fn measured(&self) -> Option<Measured> {
+        self.clock.measured()
+    }
+
+    /// Records of a zone that the peer has not acknowledged; `None` if the zone is not on this link.
+    pub(crate) fn pending(&self, zone: usize) -> Option<u64> {
+        let link = self.zones.iter().find(|z| z.id == zone)?;
+        Some(self.shared.zones[zone].log.lock().through_seq().saturating_sub(link.acknowledged))
+    }
+
+    /// For how long the oldest record of a zone that the peer has not acknowledged has been waiting.
+    pub(crate) fn lag(&self, zone: usize, now: Now) -> Option<Duration> {
+        let link = self.zones.iter().find(|z| z.id == zone)?;
+        let since = self.shared.zones[zone].log.lock().waiting_since(link.acknowledged);
+        Some(since.map_or(Duration::ZERO, |at| now.elapsed.saturating_sub(at)))
+    }
+
+    /// Whether the peer has acknowledged everything that was ever written here.
+    pub(crate) fn is_drained(&self) -> bool {
+        self.zones.iter().all(|link| {
+            let zone = &self.shared.zones[link.id];
+            zone.replica.dirty_count() == 0 && link.acknowledged >= zone.log.lock().through_seq()
+        })
+    }
+
+    /// Takes the body of a frame from the peer.
+    pub(crate) fn handle_frame(&mut self, now: Now, body: Bytes) -> Result<Option<Event>, LinkError> {
+        let message = sync_proto::decode(body).map_err(|e| LinkError::Refused { code: e.refuse_code(), message: e.to_string() })?;
+        match (&self.state, message) {
+            (_, Message::Refuse(Refuse { code, message })) => {
+                let code = Code::try_from(code).unwrap_or(Code::Unspecified);
+                Err(LinkError::RefusedByPeer { code, message })
+            }
+            (_, Message::Goodbye(Goodbye { reason })) => Ok(Some(Event::Goodbye(reason))),
+            // A kind of a later version: the protocol grows by what older nodes may skip.
+            (_, Message::Unknown) => Ok(None),
+            (State::Greeting, Message::Hello(hello)) => {
+                self.greet(now, &hello)?;
+                Ok(Some(Event::Greeted))
+            }
+            (State::Live | State::Closing, Message::Acknowledge(acknowledge)) => {
+                for zone in acknowledge.zones {
+                    self.acknowledge(zone.zone, zone.through_seq)?;
+                }
+                Ok(None)
+            }
+            (State::Live | State::Closing, Message::Request(request)) => {
+                self.request(&request)?;
+                Ok(None)
+            }
+            (State::Live | State::Closing, Message::Heartbeat(heartbeat)) => {
+                self.clock.handle(&heartbeat, now);
+                Ok(None)
+            }
+            (state, message) => Err(LinkError::malformed(format!(
+                "a {} frame may not come from the accepting side while {}",
+                frame_name(&message),
+                match state {
+                    State::Greeting => "greeting",
+                    State::Greeted => "not active yet",
+                    State::Live | State::Closing => "live",
+                }
+            ))),
+        }
+    }
+
+    fn greet(&mut self, now: Now, hello: &Hello) -> Result<(), LinkError> {
+        let peer = handshake::examine(&self.shared, hello, now)?;
+        let own = self.shared.identity.origin;
+        for zone in &peer.zones {
+            let Some(id) = zone.ours else { continue };
+            let joined_through = self.shared.zones[id].log.lock().through_seq();
+            let position = zone.vector.get(own);
+            if position > joined_through {
+                return Err(LinkError::malformed(format!(
+                    "it claims to know {position} records of this node's zone {:?}, which has published {joined_through}",
+                    self.shared.zones[id].replica.name(),
+                )));
+            }
+            self.zones.push(ZoneLink {
+                id,
+                position,
+                acknowledged: position,
+                joined_through,
+                joined: false,
+                jobs: VecDeque::new(),
+            });
+        }
+        self.peer = Some(peer);
+        self.state = State::Greeted;
+        Ok(())
+    }
+
+    /// Makes a greeted link live. Its first heartbeat tells the peer that we want this link: only then does the peer let it take
+    /// the place of an older one.
+    pub(crate) fn activate(&mut self, now: Now) {
+        if matches!(self.state, State::Greeted) {
+            self.state = State::Live;
+            self.heartbeat(now);
+        }
+    }
+
+    fn acknowledge(&mut self, zone: u32, through_seq: u64) -> Result<(), LinkError> {
+        let Some(link) = self.zones.iter_mut().find(|z| z.id == zone as usize) else {
+            return Err(LinkError::malformed(format!("it acknowledges zone {zone}, which this link does not have")));
+        };
+        if through_seq > link.position {
+            return Err(LinkError::malformed(format!(
+                "it acknowledges {through_seq} of zone {zone}, of which it was sent {}",
+                link.position
+            )));
+        }
+        link.acknowledged = link.acknowledged.max(through_seq);
+        Ok(())
+    }
+
+    fn request(&mut self, request: &Request) -> Result<(), LinkError> {
+        let own = self.shared.identity.origin;
+        let Some(link) = self.zones.iter_mut().find(|z| z.id == request.zone as usize) else {
+            return Err(LinkError::malformed(format!(
+                "it requests records of zone {}, which this link does not have",
+                request.zone
+            )));
+        };
+        if request.request == 0 {
+            return Err(LinkError::malformed("a request must have an id above 0"));
+        }
+        if link.jobs.iter().filter(|job| job.request != 0).count() >= REQUESTS_MAX {
+            let message = format!("more than {REQUESTS_MAX} requests are waiting for zone {}", request.zone);
+            return Err(LinkError::Refused { code: Code::Limit, message });
+        }
+        let ours = self.shared.zones[link.id].replica.vector();
+        let origins: Vec<_> = request.origins.iter().filter_map(|&raw| Origin::from_raw(raw)).collect();
+        // Of our own records, those that the stream has not sent yet are left to the stream.
+        let through = |origin| if origin == own { link.position } else { ours.get(origin) };
+        let covers = origins.iter().map(|&origin| (origin, through(origin))).collect();
+        let known = vector(&request.known);
+        link.jobs.push_back(Job { request: request.request, origins, known, covers, cursor: Some(0), rows: 0 });
+        Ok(())
+    }
+
+    /// The next frame for the peer; `None` when there is nothing to send until the next input, publication or time-out.
+    ///
+    /// Order: control frames, then batches, with a chunk of catch-up after every few.
+    pub(crate) fn poll_transmit(&mut self, now: Now) -> Option<Bytes> {
+        if let Some(frame) = self.control.pop_front() {
+            return Some(frame);
+        }
+        if !matches!(self.state, State::Live | State::Closing) {
+            return None;
+        }
+        if self.batches_since_chunk < BATCHES_PER_CHUNK {
+            if let Some(frame) = self.batch() {
+                self.batches_since_chunk += 1;
+                return Some(frame);
+            }
+        }
+        self.batches_since_chunk = 0;
+        self.catch_up(now).or_else(|| self.batch())
+    }
+
+    fn batch(&mut self) -> Option<Bytes> {
+        for _ in 0..self.zones.len() {
+            self.turn = (self.turn + 1) % self.zones.len();
+            let link = &mut self.zones[self.turn];
+            let log = self.shared.zones[link.id].log.lock();
+            match log.next_after(link.position) {
+                Next::Batch(batch) => {
+                    link.position = batch.through_seq;
+                    return Some(batch.frame.clone());
+                }
+                Next::UpToDate => {}
+                Next::Gone if link.jobs.iter().any(|job| job.request == 0) => {}
+                Next::Gone => {
+                    let own = self.shared.identity.origin;
+                    let through_seq = log.through_seq();
+                    link.jobs.push_front(Job {
+                        request: 0,
+                        origins: vec![own],
+                        known: [(own, link.position)].into_iter().collect(),
+                        covers: [(own, through_seq)].into_iter().collect(),
+                        cursor: Some(0),
+                        rows: 0,
+                    });
+                    link.position = through_seq;
+                }
+            }
+        }
+        None
+    }
+
+    /// A chunk of the next catch-up job, or the end of one.
+    fn catch_up(&mut self, now: Now) -> Option<Bytes> {
+        let own = self.shared.identity.origin;
+        let batch_bytes = self.shared.settings.batch_bytes;
+        for _ in 0..self.zones.len() {
+            self.turn = (self.turn + 1) % self.zones.len();
+            let link = &mut self.zones[self.turn];
+            let zone = link.id as u32;
+            if let Some(job) = link.jobs.front_mut() {
+                let replica = &self.shared.zones[link.id].replica;
+                if let Some(frame) = job.chunk(replica.as_ref(), zone, own, batch_bytes, now) {
+                    return Some(frame);
+                }
+                let job = link.jobs.pop_front()?;
+                link.joined |= job.request == 0;
+                return Some(end(zone, job.request, &job.covers, job.rows));
+            }
+            if !link.joined && link.position >= link.joined_through {
+                link.joined = true;
+                let covers = [(own, link.joined_through)].into_iter().collect();
+                return Some(end(zone, 0, &covers, 0));
+            }
+        }
+        None
+    }
+
+    fn heartbeat(&mut self, now: Now) {
+        let mut heartbeat = Heartbeat::default();
+        self.clock.stamp(&mut heartbeat, now);
+        heartbeat.vectors.extend(self.zones.iter().map(|link| ZoneVector {
+            zone: link.id as u32,
+            vector: known(&self.shared.zones[link.id].replica.vector()),
+        }));
+        self.control.push_back(encode(&Kind::Heartbeat(heartbeat)));
+        self.heartbeat_at = now.elapsed + self.shared.settings.heartbeat_interval;
+    }
+
+    /// When to call [`handle_timeout`](Self::handle_timeout) at the latest.
+    pub(crate) fn poll_timeout(&self) -> Duration {
+        self.heartbeat_at
+    }
+
+    /// Time has passed.
+    pub(crate) fn handle_timeout(&mut self, now: Now) {
+        if now.elapsed >= self.heartbeat_at {
+            self.heartbeat(now);
+        }
+    }
+
+    /// Ends the link in good order: Goodbye is the last frame.
+    pub(crate) fn close(&mut self, reason: &str) {
+        if !matches!(self.state, State::Closing) {
+            self.state = State::Closing;
+            self.control.push_back(encode(&Kind::Goodbye(Goodbye { reason: reason.to_owned() })));
+        }
+    }
+}
+
+impl Job {
+    /// The next frame of rows; `None` at the end of the scan.
+    fn chunk(
+        &mut self,
+        zone: &dyn sync_store::Replica,
+        id: u32,
+        own: Origin,
+        limit: usize,
+        now: Now,
+    ) -> Option<Bytes> {
+        if self.origins.iter().all(|&origin| self.known.get(origin) >= self.covers.get(origin)) {
+            return None;
+        }
+        let own_through = self.covers.get(own);
+        let own_wanted = self.origins.contains(&own);
+        while let Some(cursor) = self.cursor {
+            // Every record fits an empty frame: the builder bounds zones' records by the batch size.
+            let mut encoder = CatchUpEncoder::new(id, self.request, own.raw(), limit);
+            self.cursor = zone.scan(now.time, &self.origins, &self.known, cursor, &mut |record| {
+                let streamed_later = own_wanted && record.dot.origin == own && record.dot.seq > own_through;
+                streamed_later || encoder.push(&rows::row(record))
+            });
+            if !encoder.is_empty() {
+                self.rows += encoder.len() as u64;
+                return Some(encoder.finish());
+            }
+        }
+        None
+    }
+}
+
+fn end(zone: u32, request: u64, covers: &VersionVector, rows: u64) -> Bytes {
+    encode(&Kind::CatchUpEnd(CatchUpEnd { zone, vector: known(covers), request, rows }))
+}

@@ -1,0 +1,399 @@
+//! The machines against each other: whole nodes with real zones, frames carried by hand under a clock that stands still.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use sync_proto::framing::parse_length;
+use sync_proto::wire::refuse::Code;
+use sync_store::{Check, Expiry, KeyvalZone, LimitZone, Rate, StickyZone};
+
+use super::inbound::{self, Inbound};
+use super::outbound::{self, Outbound};
+use super::*;
+
+const START: Time = Time::from_millis(1_700_000_000_000);
+
+struct TestNode {
+    shared: Arc<Shared>,
+    keyval: Arc<KeyvalZone>,
+    sticky: Arc<StickyZone>,
+    limit: Arc<LimitZone>,
+}
+
+fn settings() -> Settings {
+    Settings {
+        heartbeat_interval: Duration::from_secs(1),
+        log_batches: 4,
+        batch_bytes: 1024,
+        max_frame: 1 << 20,
+        max_clock_skew: Duration::from_secs(5),
+        repair_grace: Duration::from_millis(300),
+    }
+}
+
+fn node(raw: u64) -> TestNode {
+    node_of(raw, "test", 1 << 20)
+}
+
+fn node_of(raw: u64, cluster: &str, keyval_size: u64) -> TestNode {
+    let origin = Origin::from_raw(raw).expect("not zero");
+    let max_record = sync_proto::max_record(settings().batch_bytes);
+    let keyval = KeyvalZone::builder("kv").size(keyval_size).origin(origin).max_record(max_record).build();
+    let sticky = StickyZone::builder("st").size(1 << 20).origin(origin).max_record(max_record).build();
+    // A request is forgiven every 36 s, less often than these tests let time pass.
+    let rate: Rate = "100r/h".parse().expect("a rate");
+    let limit = LimitZone::builder("li").size(1 << 20).origin(origin).rate(rate).burst(99).build();
+    let keyval = Arc::new(keyval.expect("a zone"));
+    let sticky = Arc::new(sticky.expect("a zone"));
+    let limit = Arc::new(limit.expect("a zone"));
+    let zones: Vec<Arc<dyn Replica>> =
+        vec![Arc::clone(&keyval) as _, Arc::clone(&sticky) as _, Arc::clone(&limit) as _];
+    let identity = Identity { cluster: cluster.to_owned(), name: format!("node-{raw}"), origin };
+    TestNode { shared: Arc::new(Shared::new(identity, settings(), zones)), keyval, sticky, limit }
+}
+
+/// A link from one node to another, with what is under way on it.
+struct Link {
+    from: usize,
+    to: usize,
+    outbound: Outbound,
+    inbound: Inbound,
+    forth: VecDeque<Bytes>,
+    back: VecDeque<Bytes>,
+    joined: bool,
+    bytes: usize,
+}
+
+struct Net {
+    nodes: Vec<TestNode>,
+    links: Vec<Link>,
+    elapsed: Duration,
+    link_last: u64,
+}
+
+fn body(frame: &Bytes) -> Bytes {
+    let (prefix, length) = parse_length(frame).expect("a whole frame");
+    assert_eq!(frame.len() - prefix, length as usize);
+    frame.slice(prefix..)
+}
+
+impl Net {
+    fn new(nodes: Vec<TestNode>) -> Self {
+        Self { nodes, links: Vec::new(), elapsed: Duration::ZERO, link_last: 0 }
+    }
+
+    fn now(&self) -> Now {
+        Now { time: START.saturating_add(self.elapsed), elapsed: self.elapsed }
+    }
+
+    fn connect(&mut self, from: usize, to: usize) {
+        self.link_last += 1;
+        let outbound = Outbound::new(Arc::clone(&self.nodes[from].shared), self.now());
+        let inbound = Inbound::new(Arc::clone(&self.nodes[to].shared), self.link_last);
+        let (forth, back) = (VecDeque::new(), VecDeque::new());
+        self.links.push(Link { from, to, outbound, inbound, forth, back, joined: false, bytes: 0 });
+    }
+
+    fn mesh(&mut self) {
+        for from in 0..self.nodes.len() {
+            for to in 0..self.nodes.len() {
+                if from != to && !self.links.iter().any(|l| l.from == from && l.to == to) {
+                    self.connect(from, to);
+                }
+            }
+        }
+    }
+
+    fn cut(&mut self, node: usize) {
+        self.links.retain(|l| l.from != node && l.to != node);
+    }
+
+    /// Publishes, and carries up to `frames` frames each way on every link; true if anything moved.
+    fn step(&mut self, frames: usize) -> Result<bool, LinkError> {
+        let now = self.now();
+        let mut moved = false;
+        for node in &self.nodes {
+            for zone in 0..node.shared.zones.len() {
+                moved |= node.shared.publish(zone, now);
+            }
+        }
+        for link in &mut self.links {
+            link.outbound.handle_timeout(now);
+            link.inbound.handle_timeout(now);
+            for _ in 0..frames {
+                let Some(frame) = link.outbound.poll_transmit(now) else { break };
+                link.bytes += frame.len();
+                link.forth.push_back(frame);
+            }
+            while let Some(frame) = link.forth.pop_front() {
+                moved = true;
+                match link.inbound.handle_frame(now, body(&frame))? {
+                    Some(inbound::Event::Joined) => link.joined = true,
+                    Some(inbound::Event::Goodbye(_)) => panic!("nobody says goodbye here"),
+                    Some(inbound::Event::Greeted | inbound::Event::Activated) | None => {}
+                }
+            }
+            while let Some(frame) = link.inbound.poll_transmit() {
+                link.back.push_back(frame);
+            }
+            while let Some(frame) = link.back.pop_front() {
+                moved = true;
+                if link.outbound.handle_frame(now, body(&frame))? == Some(outbound::Event::Greeted) {
+                    link.outbound.activate(now);
+                }
+            }
+        }
+        Ok(moved)
+    }
+
+    /// Until nothing moves, and then for as long as repair may take.
+    fn settle(&mut self) {
+        for _ in 0..400 {
+            for _ in 0..10_000 {
+                if !self.step(usize::MAX).expect("no link fails") {
+                    break;
+                }
+            }
+            self.elapsed += Duration::from_millis(50);
+        }
+    }
+
+    fn assert_equal(&self) {
+        let now = self.now().time;
+        for zone in 0..3 {
+            let digests: Vec<_> =
+                self.nodes.iter().map(|n| n.shared.zones[zone].replica.digest(now)).collect();
+            assert!(digests.iter().all(|d| *d == digests[0]), "zone {zone}: {digests:x?}");
+        }
+        for link in &self.links {
+            assert!(link.joined, "{} → {} has joined", link.from, link.to);
+            assert!(link.outbound.is_drained(), "{} → {} is acknowledged", link.from, link.to);
+        }
+    }
+
+    fn set(&self, node: usize, key: &str, value: &str) {
+        let now = self.now().time;
+        self.nodes[node].keyval.set(key, value, now, Expiry::Default).expect("it fits");
+    }
+
+    fn get(&self, node: usize, key: &str) -> Option<String> {
+        let value = self.nodes[node].keyval.get(key, self.now().time)?;
+        Some(String::from_utf8(value).expect("text"))
+    }
+
+    fn admitted(&self, node: usize, key: &str, attempts: usize) -> usize {
+        let now = self.now().time;
+        let check = || self.nodes[node].limit.check(key, &Check::default(), now).is_admitted();
+        (0..attempts).filter(|_| check()).count()
+    }
+}
+
+fn three() -> Net {
+    let mut net = Net::new(vec![node(1), node(2), node(3)]);
+    net.mesh();
+    net
+}
+
+#[test]
+fn writes_deletes_sessions_and_limits_reach_every_node() {
+    let mut net = three();
+    net.settle();
+    net.set(0, "a", "1");
+    net.set(1, "b", "2");
+    net.nodes[2].sticky.learn("s", "backend-7", net.now().time).expect("it fits");
+    assert_eq!(net.admitted(0, "client", 60), 60);
+    net.step(usize::MAX).expect("no link fails");
+    assert_eq!(net.get(2, "a").as_deref(), Some("1"));
+    assert_eq!(net.get(0, "b").as_deref(), Some("2"));
+    assert_eq!(net.nodes[0].sticky.peek("s", net.now().time).as_deref(), Some(&b"backend-7"[..]));
+    assert_eq!(net.admitted(1, "client", 60), 40, "of 100, 60 were spent elsewhere");
+    assert_eq!(net.admitted(2, "client", 60), 0);
+    assert!(net.nodes[1].keyval.remove("a", net.now().time).expect("it fits"));
+    net.settle();
+    assert_eq!(net.get(0, "a"), None);
+    assert_eq!(net.get(2, "a"), None);
+    net.assert_equal();
+}
+
+#[test]
+fn a_new_node_receives_each_record_once() {
+    let mut net = three();
+    for i in 0..3000 {
+        net.set(i % 3, &format!("key-{i}"), "a value of some length");
+    }
+    net.settle();
+    net.nodes.push(node(4));
+    net.mesh();
+    net.settle();
+    net.assert_equal();
+    assert_eq!(net.nodes[3].keyval.len(net.now().time), 3000);
+    let to_new: usize = net.links.iter().filter(|l| l.to == 3).map(|l| l.bytes).sum();
+    assert!(to_new < 3000 * (8 + 22 + 20) + 20_000, "{to_new} bytes for 3000 records of 30");
+}
+
+#[test]
+fn records_of_a_departed_origin_come_from_one_of_the_others() {
+    let mut net = three();
+    for i in 0..1000 {
+        net.set(0, &format!("key-{i}"), "from the node that goes");
+    }
+    net.settle();
+    net.cut(0);
+    net.nodes.swap_remove(0);
+    for link in &mut net.links {
+        (link.from, link.to) = (link.from % 2, link.to % 2);
+    }
+    net.nodes.push(node(4));
+    net.mesh();
+    net.settle();
+    net.assert_equal();
+    assert_eq!(net.nodes[2].keyval.len(net.now().time), 1000);
+    let to_new: usize = net.links.iter().filter(|l| l.to == 2).map(|l| l.bytes).sum();
+    assert!(to_new < 1000 * (8 + 23 + 25) + 20_000, "{to_new} bytes for 1000 records of 31");
+}
+
+#[test]
+fn spent_limits_survive_the_replacement_of_every_node() {
+    let mut net = three();
+    net.settle();
+    assert_eq!(net.admitted(0, "client", 20), 20);
+    assert_eq!(net.admitted(1, "client", 20), 20);
+    for replacement in 0..3 {
+        quiesce(&mut net);
+        net.cut(replacement);
+        net.nodes[replacement] = node(10 + replacement as u64);
+        net.mesh();
+        quiesce(&mut net);
+    }
+    let left = net.admitted(1, "client", 100);
+    assert_eq!(left, 100 - 40);
+}
+
+/// Lets one second pass, in which repair has its time.
+fn quiesce(net: &mut Net) {
+    for _ in 0..20 {
+        while net.step(usize::MAX).expect("no link fails") {}
+        net.elapsed += Duration::from_millis(50);
+    }
+}
+
+#[test]
+fn a_link_that_falls_off_the_log_catches_up() {
+    let mut net = three();
+    net.settle();
+    net.cut(2);
+    for i in 0..2000 {
+        net.set(0, &format!("key-{}", i % 700), &format!("value-{i}"));
+        if i % 20 == 0 {
+            net.step(usize::MAX).expect("no link fails");
+        }
+    }
+    assert_eq!(net.admitted(0, "client", 30), 30);
+    net.mesh();
+    // Writes go on while the catch-up runs, on a slow link.
+    for i in 0..600 {
+        net.set(1, &format!("key-{}", i % 50), &format!("later-{i}"));
+        net.step(1).expect("no link fails");
+    }
+    net.settle();
+    net.assert_equal();
+}
+
+#[test]
+fn fresh_writes_overtake_catch_up() {
+    let mut net = Net::new(vec![node(1), node(2)]);
+    for i in 0..3000 {
+        net.set(0, &format!("key-{i}"), "a value of some length");
+    }
+    net.connect(0, 1);
+    for _ in 0..10 {
+        net.step(1).expect("no link fails");
+    }
+    assert!(net.nodes[1].keyval.len(net.now().time) < 1000, "the catch-up has just begun");
+    net.set(0, "fresh", "1");
+    net.step(2).expect("no link fails");
+    assert_eq!(net.get(1, "fresh").as_deref(), Some("1"));
+}
+
+#[test]
+fn a_zone_that_was_full_is_repaired() {
+    let mut net = Net::new(vec![node(1), node_of(2, "test", 32 << 10)]);
+    net.mesh();
+    for i in 0..600 {
+        net.set(0, &format!("key-{i}"), "a value of some length");
+    }
+    net.settle();
+    assert!(net.nodes[1].keyval.len(net.now().time) < 600, "the small zone cannot hold them all");
+    for i in 0..550 {
+        net.nodes[0].keyval.remove(format!("key-{i}"), net.now().time).expect("it fits");
+    }
+    // Tombstones take room too, until their retention is over.
+    net.elapsed += Duration::from_secs(2 * 3600);
+    for _ in 0..200 {
+        for node in &net.nodes {
+            for zone in &node.shared.zones {
+                zone.replica.sweep(net.now().time, 1000);
+            }
+        }
+        while net.step(usize::MAX).expect("no link fails") {}
+        net.elapsed += Duration::from_secs(10);
+    }
+    assert_eq!(net.nodes[1].keyval.len(net.now().time), 50);
+    net.assert_equal();
+}
+
+#[test]
+fn who_does_not_belong_is_refused_with_the_reason() {
+    let refusal = |a: TestNode, b: TestNode| {
+        let mut net = Net::new(vec![a, b]);
+        net.connect(0, 1);
+        (0..5).find_map(|_| net.step(usize::MAX).err()).expect("a refusal")
+    };
+    let error = refusal(node(1), node_of(2, "other", 1 << 20));
+    assert_eq!(error.code(), Code::Cluster);
+    assert!(error.to_string().contains("\"test\"") && error.to_string().contains("\"other\""), "{error}");
+    assert_eq!(refusal(node(1), node(1)).code(), Code::Self_);
+}
+
+#[test]
+fn hostile_frames_are_refused_without_harm() {
+    use sync_proto::wire::frame::Kind;
+    use sync_proto::wire::{Acknowledge, CatchUpEnd, Known, Request, ZoneAcknowledge};
+    let live = || {
+        let mut net = three();
+        net.settle();
+        net
+    };
+    let to_dialler = [
+        Kind::Acknowledge(Acknowledge { zones: vec![ZoneAcknowledge { zone: 0, through_seq: 9 }] }),
+        Kind::Acknowledge(Acknowledge { zones: vec![ZoneAcknowledge { zone: 9, through_seq: 0 }] }),
+        Kind::Request(Request { zone: 77, request: 1, ..Request::default() }),
+        Kind::Request(Request { zone: 0, request: 0, ..Request::default() }),
+        Kind::CatchUpEnd(CatchUpEnd::default()),
+    ];
+    for kind in to_dialler {
+        let mut net = live();
+        let now = net.now();
+        let frame = body(&sync_proto::encode(&kind));
+        assert!(net.links[0].outbound.handle_frame(now, frame).is_err(), "{kind:?}");
+    }
+    let own = net_origin(2);
+    let to_acceptor = [
+        Kind::CatchUpEnd(CatchUpEnd { zone: 8, ..CatchUpEnd::default() }),
+        Kind::CatchUpEnd(CatchUpEnd {
+            vector: vec![Known { origin: own, through_seq: 5 }],
+            ..CatchUpEnd::default()
+        }),
+        Kind::Acknowledge(Acknowledge::default()),
+    ];
+    for kind in to_acceptor {
+        let mut net = live();
+        let now = net.now();
+        let frame = body(&sync_proto::encode(&kind));
+        assert!(net.links[0].inbound.handle_frame(now, frame).is_err(), "{kind:?}");
+    }
+}
+
+fn net_origin(raw: u64) -> u64 {
+    Origin::from_raw(raw).expect("not zero").raw()
+}
