@@ -78,6 +78,7 @@ impl Cluster {
                 trusted: certs.join("ca.pem"),
             },
             zones: self.zones.clone(),
+            write: true,
             api: vec![],
         }
     }

@@ -43,7 +43,9 @@ pub struct Config {
     pub encryption: Encryption,
     /// Tables of zones, as TOML.
     pub zones: String,
-    /// Further lines of `[api]`, beside `write = true`.
+    /// `write` of `[api]`.
+    pub write: bool,
+    /// Further lines of `[api]`.
     pub api: Vec<String>,
 }
 
@@ -74,7 +76,7 @@ impl Config {
         line(&format!("\n{}\n", self.zones.trim()));
         line("[api]");
         line(&format!("listen = \"{ip}:{API_PORT}\""));
-        line("write = true");
+        line(&format!("write = {}", self.write));
         for further in &self.api {
             line(further);
         }

@@ -75,8 +75,8 @@ fn second_words(text: &str) -> Vec<Complaint> {
             let word = format!("{head}{tail}");
             let whole = content.match_indices(&word).any(|(at, _)| {
                 let letter = |c: Option<char>| c.is_some_and(char::is_alphanumeric);
-                let after =
-                    content[at + word.len()..].strip_prefix('s').unwrap_or(&content[at + word.len()..]);
+                let after = &content[at + word.len()..];
+                let after = after.strip_prefix('s').unwrap_or(after);
                 !letter(content[..at].chars().next_back()) && !letter(after.chars().next())
             });
             if whole {
@@ -154,7 +154,7 @@ fn dangling_links(path: &Path, markdown: &str, read: &dyn Fn(&Path) -> Option<St
         let target = if file.is_empty() {
             Some(path.to_owned())
         } else {
-            normal(&path.parent().unwrap_or(Path::new("")).join(file))
+            normal(&path.parent().unwrap_or_else(|| Path::new("")).join(file))
         };
         let text =
             if file.is_empty() { Some(markdown.to_owned()) } else { target.and_then(|target| read(&target)) };
