@@ -91,7 +91,7 @@ pub fn decode(body: Bytes) -> Result<Message, Error> {
 /// protocol's limits and the frame within the receiver's `max_frame`.
 ///
 /// Works for Batch and CatchUp too, from built messages; [`BatchEncoder`](crate::BatchEncoder) and
-/// [`CatchUpEncoder`](crate::CatchUpEncoder) give the same bytes at a tenth of the cost.
+/// [`CatchUpEncoder`](crate::CatchUpEncoder) give the same bytes at a fraction of the cost.
 pub fn encode(kind: &Kind) -> Bytes {
     let body = kind.encoded_len();
     let mut frame = BytesMut::with_capacity(varint_len(body as u64) + body);

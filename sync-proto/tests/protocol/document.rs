@@ -37,7 +37,7 @@ fn the_batch_of_the_document() {
     let first = RowRef {
         key: b"k1",
         value: b"on",
-        stamp: 0x019b_76da_9800_0000,
+        stamp: 1_767_225_600_000 << 16,
         writer: ORIGIN,
         origin: ORIGIN,
         seq: 42,
