@@ -253,6 +253,3 @@ fn key_refused(options: &TlsOptions, error: &rustls::Error) -> Error {
     };
     Error::Certificate { option: "certificate_key", file: options.certificate_key.to_string(), cause }
 }
-
-#[cfg(test)]
-mod tests;

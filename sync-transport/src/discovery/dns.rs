@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use hickory_resolver::config::{
@@ -21,8 +22,8 @@ use crate::{Address, Server, Target};
 
 /// Time for one DNS server to answer one question.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
-/// Questions asked again before a lookup counts as failed.
-const ATTEMPTS: usize = 2;
+/// How often a question is asked again before the lookup counts as failed.
+const ATTEMPTS: usize = 1;
 /// How long "no such name" is believed when the answer does not say (no SOA record in it).
 const NEGATIVE_TTL: Duration = Duration::from_secs(5);
 /// How long the hosts file is believed.
@@ -75,9 +76,10 @@ impl Follower {
     /// Starts with targets known from before, for as long as nothing better is answered.
     pub(super) fn new(server: Server, known: &[Target]) -> Self {
         let mut follower = Self { server, services: Vec::new(), addresses: BTreeMap::new() };
-        for (priority, target) in (0..).zip(known) {
+        for (position, target) in known.iter().enumerate() {
             let Address::Tcp(socket) = target.address else { continue };
             let family = if socket.is_ipv4() { Family::V4 } else { Family::V6 };
+            let priority = u16::try_from(position).unwrap_or(u16::MAX);
             let service = Service { priority, host: target.host.clone(), port: socket.port() };
             follower.addresses.entry((service.host.clone(), family)).or_default().push(socket.ip());
             if !follower
@@ -98,10 +100,7 @@ impl Follower {
     /// Asks everything once.
     pub(super) async fn round(&mut self, resolvers: &[SocketAddr]) -> Round {
         let mut progress = Progress { ttl: Duration::MAX, is_known: false, error: None };
-        match Client::new(resolvers) {
-            Err(cause) => progress.error = Some(cause),
-            Ok(client) => self.ask(&client, &mut progress).await,
-        }
+        self.ask(&Client::new(resolvers), &mut progress).await;
         let Progress { ttl, is_known, error } = progress;
         Round { targets: self.targets(), ttl, is_known, error }
     }
@@ -200,38 +199,44 @@ impl Family {
 /// hosts file.
 #[derive(Clone)]
 struct Client {
-    resolver: TokioResolver,
-    hosts: Option<std::sync::Arc<Hosts>>,
+    /// Or why there is none. What the hosts file has is found all the same.
+    resolver: Result<TokioResolver, String>,
+    hosts: Option<Arc<Hosts>>,
     suffixes: Vec<Name>,
     dots_min: usize,
 }
 
 impl Client {
-    fn new(resolvers: &[SocketAddr]) -> Result<Self, String> {
-        let mut hosts = None;
-        let (config, mut options) = if resolvers.is_empty() {
-            hosts = Hosts::from_system().ok().map(Into::into);
-            hickory_resolver::system_conf::read_system_conf()
-                .map_err(|error| format!("the system's DNS configuration cannot be used: {error}"))?
+    fn new(resolvers: &[SocketAddr]) -> Self {
+        let (hosts, configuration) = if resolvers.is_empty() {
+            let system = hickory_resolver::system_conf::read_system_conf()
+                .map_err(|error| format!("the system's DNS configuration cannot be used: {error}"));
+            (Hosts::from_system().ok(), system)
         } else {
-            (
-                ResolverConfig::from_name_servers(resolvers.iter().map(name_server).collect()),
-                ResolverOpts::default(),
-            )
+            let servers = resolvers.iter().map(name_server).collect();
+            (None, Ok((ResolverConfig::from_name_servers(servers), ResolverOpts::default())))
         };
-        options.timeout = ANSWER_TIMEOUT;
-        options.attempts = ATTEMPTS;
-        options.num_concurrent_reqs = config.name_servers().len();
-        // The schedule of lookups is ours.
-        options.cache_size = 0;
-        // Ours too: see `Client::lookup` and `Client::candidates`.
-        options.use_hosts_file = ResolveHosts::Never;
-        let suffixes = config.domain().into_iter().chain(config.search()).cloned().collect();
-        let dots_min = options.ndots;
-        let mut builder = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
-        *builder.options_mut() = options;
-        let resolver = builder.build().map_err(|error| error.to_string())?;
-        Ok(Self { resolver, hosts, suffixes, dots_min })
+        let mut client = Self {
+            resolver: Err(String::new()),
+            hosts: hosts.map(Arc::new),
+            suffixes: Vec::new(),
+            dots_min: 1,
+        };
+        client.resolver = configuration.and_then(|(config, mut options)| {
+            client.suffixes = config.domain().into_iter().chain(config.search()).cloned().collect();
+            client.dots_min = options.ndots;
+            options.timeout = ANSWER_TIMEOUT;
+            options.attempts = ATTEMPTS;
+            options.num_concurrent_reqs = config.name_servers().len();
+            // The schedule of lookups is ours.
+            options.cache_size = 0;
+            // Ours too: see `Client::in_hosts`.
+            options.use_hosts_file = ResolveHosts::Never;
+            let mut builder = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
+            *builder.options_mut() = options;
+            builder.build().map_err(|error| error.to_string())
+        });
+        client
     }
 
     async fn addresses(&self, host: &str, family: Family) -> Result<Answer<IpAddr>, String> {
@@ -269,7 +274,14 @@ impl Client {
             if let Some(answer) = self.in_hosts(&name, record_type, &value) {
                 return Ok(answer);
             }
-            match self.resolver.lookup(name, record_type).await {
+            let resolver = match &self.resolver {
+                Ok(resolver) => resolver,
+                Err(cause) => {
+                    failure = Some(cause.clone());
+                    continue;
+                }
+            };
+            match resolver.lookup(name, record_type).await {
                 Ok(lookup) => {
                     let values: Vec<_> =
                         lookup.answers().iter().filter_map(|record| value(&record.data)).collect();
@@ -363,3 +375,6 @@ fn describe(error: &NetError) -> String {
         error => error.to_string(),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -50,6 +50,8 @@ fn certificate_fault(error: &CertificateError) -> String {
             "a certificate that is not meant for this (extended key usage needs serverAuth and clientAuth)"
                 .to_owned()
         }
+        // Ours (`verify::ChainTooLong`), which rustls would show in its Debug form.
+        E::Other(cause) => format!("a certificate that is refused: {}", cause.0),
         error => format!("a certificate that is refused: {error}"),
     }
 }

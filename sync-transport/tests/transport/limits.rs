@@ -1,0 +1,114 @@
+//! What the accepting side does about too many and too slow peers.
+
+use std::time::Duration;
+
+use sync_transport::{Address, ConnectOptions, Connector, Error, ListenOptions, Listener};
+use tokio::net::TcpStream;
+
+use crate::link::{Transport, any_port, meet};
+
+async fn silent_peer(listener: &Listener) -> TcpStream {
+    let Address::Tcp(address) = listener.address() else { panic!("not TCP") };
+    TcpStream::connect(address).await.unwrap()
+}
+
+#[tokio::test]
+async fn peers_above_the_limit_are_refused_until_one_leaves() {
+    let options = ListenOptions { max_connections: 2, ..ListenOptions::default() };
+    let listener = Listener::bind(&any_port(), options).await.unwrap();
+    let connector = Connector::new(ConnectOptions::default());
+    let (first, first_accepted) = meet(&connector, &listener).await;
+    let (second, second_accepted) = meet(&connector, &listener).await;
+
+    let (third, refused) = meet(&connector, &listener).await;
+    let error = refused.unwrap_err();
+    assert!(matches!(error, Error::TooManyConnections { limit: 2, .. }), "{error}");
+    let (_sender, mut receiver) = third.unwrap().split();
+    assert!(receiver.recv().await.unwrap().is_none(), "the refused peer notices");
+
+    // A connection counts until both of its directions are gone.
+    let (sender, receiver) = first_accepted.unwrap().split();
+    drop(sender);
+    let (_fourth, refused) = meet(&connector, &listener).await;
+    assert!(matches!(refused, Err(Error::TooManyConnections { .. })), "{refused:?}");
+    drop(receiver);
+    let (_fifth, accepted) = meet(&connector, &listener).await;
+    accepted.unwrap();
+    drop((first, second, second_accepted));
+}
+
+#[tokio::test]
+async fn handshakes_above_the_limit_are_refused() {
+    let tls = Transport::Tls13.tls();
+    let options = ListenOptions { tls: tls.clone(), max_handshakes: 1, ..ListenOptions::default() };
+    let listener = Listener::bind(&any_port(), options).await.unwrap();
+    let silent = silent_peer(&listener).await;
+    let slow = listener.accept().await.unwrap();
+
+    let connector = Connector::new(ConnectOptions { tls, ..ConnectOptions::default() });
+    let (dialed, refused) = meet(&connector, &listener).await;
+    let error = refused.unwrap_err();
+    assert!(matches!(error, Error::TooManyHandshakes { limit: 1, .. }), "{error}");
+    let error = dialed.unwrap_err();
+    assert!(matches!(error, Error::HandshakeClosed { .. }), "{error}");
+    assert!(error.to_string().contains("limit"), "{error}");
+
+    drop(silent);
+    let error = slow.handshake().await.unwrap_err();
+    assert!(matches!(error, Error::HandshakeClosed { .. }), "{error}");
+    let (dialed, accepted) = meet(&connector, &listener).await;
+    dialed.unwrap();
+    accepted.unwrap();
+}
+
+#[tokio::test]
+async fn a_slow_peer_delays_nobody_and_is_given_up() {
+    let tls = Transport::Tls13.tls();
+    let after = Duration::from_millis(200);
+    let options = ListenOptions { tls: tls.clone(), handshake_timeout: after, ..ListenOptions::default() };
+    let listener = Listener::bind(&any_port(), options).await.unwrap();
+    let silent = silent_peer(&listener).await;
+    let slow = tokio::spawn(listener.accept().await.unwrap().handshake());
+
+    let connector = Connector::new(ConnectOptions { tls, ..ConnectOptions::default() });
+    let (dialed, accepted) = meet(&connector, &listener).await;
+    dialed.unwrap();
+    accepted.unwrap();
+
+    let error = slow.await.unwrap().unwrap_err();
+    assert!(matches!(error, Error::HandshakeTimeout { after: waited, .. } if waited == after), "{error}");
+    drop(silent);
+}
+
+#[tokio::test]
+async fn a_listener_that_does_not_speak_runs_into_the_connect_timeout() {
+    let listener = Listener::bind(&any_port(), ListenOptions::default()).await.unwrap();
+    let after = Duration::from_millis(100);
+    let tls = Transport::Tls13.tls();
+    let connector =
+        Connector::new(ConnectOptions { tls, connect_timeout: after, ..ConnectOptions::default() });
+    let error = connector.connect(&listener.address().clone().into()).await.unwrap_err();
+    assert!(matches!(error, Error::HandshakeTimeout { after: waited, .. } if waited == after), "{error}");
+}
+
+#[tokio::test]
+async fn nobody_listening_is_called_that() {
+    let listener = Listener::bind(&any_port(), ListenOptions::default()).await.unwrap();
+    let target = listener.address().clone().into();
+    drop(listener);
+    let error = Connector::new(ConnectOptions::default()).connect(&target).await.unwrap_err();
+    assert!(matches!(error, Error::Connect { .. }), "{error}");
+    let text = error.to_string();
+    assert!(text.contains("connection refused") && text.contains(&target.address.to_string()), "{text}");
+}
+
+#[tokio::test]
+async fn an_address_in_use_and_limits_of_zero_are_refused() {
+    let listener = Listener::bind(&any_port(), ListenOptions::default()).await.unwrap();
+    let error = Listener::bind(listener.address(), ListenOptions::default()).await.unwrap_err();
+    assert!(error.to_string().contains("in use"), "{error}");
+
+    let options = ListenOptions { max_handshakes: 0, ..ListenOptions::default() };
+    let error = Listener::bind(&any_port(), options).await.unwrap_err();
+    assert!(error.to_string().contains("max_handshakes"), "{error}");
+}

@@ -1,0 +1,12 @@
+//! Behaviour of the crate over real sockets on loopback, with certificates made on the spot.
+
+#![allow(clippy::unwrap_used, reason = "clippy allows it in test functions, but not in what they share")]
+
+mod certificates;
+mod discovery;
+mod frames;
+mod limits;
+mod link;
+mod refusals;
+mod tls;
+mod unix;
