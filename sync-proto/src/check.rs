@@ -1,7 +1,6 @@
 //! The rules of the control messages beyond their syntax: how many, how long, never 0.
 //!
-//! Long lists of small messages are counted before prost builds them: an empty zone takes two bytes on the wire and 56 in
-//! memory.
+//! Lists of messages are counted before prost builds them: an empty zone takes two bytes on the wire and 56 in memory.
 
 use std::collections::HashSet;
 
@@ -21,7 +20,7 @@ pub(crate) fn hello(message: &[u8]) -> Result<wire::Hello, Error> {
     if version != VERSION {
         return Ok(wire::Hello { version, ..wire::Hello::default() });
     }
-    count(FRAME, message, 6, "zones", MAX_ZONES)?;
+    bound(FRAME, message, 6, "zones", MAX_ZONES, |zone| origins(FRAME, zone, 3))?;
     let mut hello: wire::Hello = parse(FRAME, message)?;
     Error::at_most(FRAME, "bytes of cluster name", hello.cluster.len(), MAX_NAME)?;
     Error::at_most(FRAME, "bytes of node name", hello.node.len(), MAX_NAME)?;
@@ -44,7 +43,7 @@ pub(crate) fn hello(message: &[u8]) -> Result<wire::Hello, Error> {
         if !names.insert(zone.name.as_str()) {
             return Err(Error::invalid(FRAME, format!("zone {:?} is there twice", zone.name)));
         }
-        vector(FRAME, &zone.vector)?;
+        nobody(FRAME, &zone.vector)?;
     }
     Ok(hello)
 }
@@ -57,15 +56,16 @@ pub(crate) fn refuse(message: &[u8]) -> Result<wire::Refuse, Error> {
 
 pub(crate) fn catch_up_end(message: &[u8]) -> Result<wire::CatchUpEnd, Error> {
     const FRAME: &str = "CatchUpEnd";
+    origins(FRAME, message, 2)?;
     let end: wire::CatchUpEnd = parse(FRAME, message)?;
     zone(FRAME, end.zone)?;
-    vector(FRAME, &end.vector)?;
+    nobody(FRAME, &end.vector)?;
     Ok(end)
 }
 
 pub(crate) fn acknowledge(message: &[u8]) -> Result<wire::Acknowledge, Error> {
     const FRAME: &str = "Acknowledge";
-    count(FRAME, message, 1, "zones", MAX_ZONES)?;
+    bound(FRAME, message, 1, "zones", MAX_ZONES, |_| Ok(()))?;
     let acknowledge: wire::Acknowledge = parse(FRAME, message)?;
     acknowledge.zones.iter().try_for_each(|entry| zone(FRAME, entry.zone))?;
     Ok(acknowledge)
@@ -73,9 +73,10 @@ pub(crate) fn acknowledge(message: &[u8]) -> Result<wire::Acknowledge, Error> {
 
 pub(crate) fn request(message: &[u8]) -> Result<wire::Request, Error> {
     const FRAME: &str = "Request";
+    origins(FRAME, message, 4)?;
     let request: wire::Request = parse(FRAME, message)?;
     zone(FRAME, request.zone)?;
-    vector(FRAME, &request.known)?;
+    nobody(FRAME, &request.known)?;
     Error::at_most(FRAME, "origins", request.origins.len(), MAX_ORIGINS)?;
     if request.origins.contains(&0) {
         return Err(Error::invalid(FRAME, "an origin is 0"));
@@ -88,11 +89,11 @@ pub(crate) fn request(message: &[u8]) -> Result<wire::Request, Error> {
 
 pub(crate) fn heartbeat(message: &[u8]) -> Result<wire::Heartbeat, Error> {
     const FRAME: &str = "Heartbeat";
-    count(FRAME, message, 4, "zones", MAX_ZONES)?;
+    bound(FRAME, message, 4, "zones", MAX_ZONES, |entry| origins(FRAME, entry, 2))?;
     let heartbeat: wire::Heartbeat = parse(FRAME, message)?;
     for entry in &heartbeat.vectors {
         zone(FRAME, entry.zone)?;
-        vector(FRAME, &entry.vector)?;
+        nobody(FRAME, &entry.vector)?;
     }
     Ok(heartbeat)
 }
@@ -121,23 +122,33 @@ fn version(message: &[u8]) -> Result<u32, Defect> {
     Ok(version)
 }
 
-/// Counts the messages in the repeated field `number` before they are built.
-fn count(
+/// Counts the messages in the repeated field `number` before they are built, and shows each to `inner`.
+fn bound(
     frame: &'static str,
     message: &[u8],
     number: u64,
     what: &'static str,
     max: usize,
+    mut inner: impl FnMut(&[u8]) -> Result<(), Error>,
 ) -> Result<(), Error> {
     let malformed = |defect| Error::malformed(frame, defect);
     let mut count = 0;
     let mut input = Reader(message);
     while !input.is_empty() {
         let found = input.varint().map_err(malformed)?;
-        count += usize::from(found == key(number, read::BYTES));
-        input.skip(found, 0).map_err(malformed)?;
+        if found == key(number, read::BYTES) {
+            count += 1;
+            inner(input.bytes().map_err(malformed)?)?;
+        } else {
+            input.skip(found, 0).map_err(malformed)?;
+        }
     }
     Error::at_most(frame, what, count, max)
+}
+
+/// Counts the origins of the version vector in the field `number`.
+fn origins(frame: &'static str, message: &[u8], number: u64) -> Result<(), Error> {
+    bound(frame, message, number, "origins", MAX_ORIGINS, |_| Ok(()))
 }
 
 fn zone(frame: &'static str, zone: u32) -> Result<(), Error> {
@@ -148,8 +159,8 @@ fn zone(frame: &'static str, zone: u32) -> Result<(), Error> {
     }
 }
 
-fn vector(frame: &'static str, vector: &[wire::Known]) -> Result<(), Error> {
-    Error::at_most(frame, "origins", vector.len(), MAX_ORIGINS)?;
+/// Refuses a version vector that knows something of nobody.
+fn nobody(frame: &'static str, vector: &[wire::Known]) -> Result<(), Error> {
     if vector.iter().any(|known| known.origin == 0) {
         return Err(Error::invalid(frame, "an origin is 0"));
     }
