@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::process::Command;
 
 use serde_json::Value;
-use tests::root;
+use tests::{files, root};
 
 /// Whether an SPDX expression can be satisfied with licences of `allowed`: OR of ANDs, with parentheses; `A WITH B` is one term.
 /// The old form `A/B` means OR.
@@ -118,4 +118,23 @@ fn licences_and_sources_are_allowed() {
         }
     }
     assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn packages_that_are_published_carry_the_licence_texts() {
+    for (path, manifest) in files(&["toml"]).iter().filter(|(path, _)| path.ends_with("Cargo.toml")) {
+        let manifest: toml::Table = manifest.parse().expect("manifests are TOML");
+        let published = manifest.get("package").is_some_and(|package| package.get("publish").is_none());
+        let folder = root().join(path.parent().expect("a file lies in a folder"));
+        for file in ["LICENSE-MIT", "LICENSE-APACHE"].into_iter().filter(|_| published) {
+            let text = std::fs::read_to_string(folder.join(file));
+            let text = text.unwrap_or_else(|e| panic!("{}: {file}: {e}", path.display()));
+            assert_eq!(
+                text,
+                std::fs::read_to_string(root().join(file)).expect("the licence"),
+                "{}",
+                path.display()
+            );
+        }
+    }
 }

@@ -25,13 +25,11 @@ const FORBIDDEN: [(&str, &str, &str); 8] = [
 ];
 
 /// Second words for terms of the glossary, in two pieces, with the term to use.
-const SECOND_WORDS: [(&str, &str, &str); 12] = [
+const SECOND_WORDS: [(&str, &str, &str); 10] = [
     ("anti-", "entropy", "repair"),
     ("antien", "tropy", "repair"),
     ("vector ", "clock", "version vector"),
     ("version ", "clock", "version vector"),
-    ("neigh", "bour", "peer"),
-    ("neigh", "bor", "peer"),
     ("re", "sync", "catch-up or repair"),
     ("full ", "sync", "catch-up"),
     ("boot", "strap", "catch-up"),
