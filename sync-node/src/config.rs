@@ -30,14 +30,12 @@
 
 mod reader;
 mod settings;
-mod stand_in;
 mod tables;
 pub(crate) mod values;
 
 pub use settings::{
     Api, Buffers, Delay, KeyvalType, KeyvalZone, LimitReqZone, LogLevel, Ssl, StickyZone, ZoneSync,
 };
-pub use stand_in::{Address, Server};
 
 use reader::Report;
 use std::collections::{BTreeMap, BTreeSet};

@@ -1,13 +1,12 @@
 //! The settings of each table: meaning, unit, default, and whether a reload (SIGHUP) takes it over. The NGINX directive that a setting comes
 //! from is named where there is one.
 
-use super::{Address, Server};
-use crate::api::access::AccessList;
-use crate::api::users::UsersFile;
+use crate::api::Grants;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 use sync_store::Rate;
+use sync_transport::{Address, Server, TlsVersion};
 
 /// `[zone_sync]`: synchronization with other nodes.
 #[derive(Debug, Clone)]
@@ -15,15 +14,15 @@ use sync_store::Rate;
 pub struct ZoneSync {
     /// Where peers reach this node: `address:port` or `unix:/path`. Required. Not reloadable. (`listen`)
     pub listen: Address,
-    /// Where peers are: `host:port`, `address:port` or `unix:/path`. A name with several addresses means several nodes; the node's own
-    /// address may be among them. Default: none, a cluster that waits to be called. Reloadable. (`zone_sync_server`)
+    /// Where peers are: `host:port`, `address:port`, `unix:/path` or a name with SRV records. A name with several addresses means several
+    /// nodes; the node's own address may be among them. Default: none, a cluster that waits to be called. Reloadable. (`zone_sync_server`)
     pub servers: Vec<Server>,
-    /// Whether to follow changes of DNS (A, AAAA, SRV) without a reload. Default: false, names are looked up at start and reload.
-    /// Reloadable. (`resolve`)
+    /// Whether to follow changes of DNS (A, AAAA, SRV); without it a name is looked up once. Default: true. Not reloadable. (`resolve`)
     pub resolve: bool,
-    /// Name servers to ask, `address` or `address:port` (53). Default: those of the system. Reloadable. (`resolver`)
+    /// Name servers to ask, `address` or `address:port` (53); all of them, the first answer counts. Default: those of the system, with its
+    /// hosts file. Not reloadable. (`resolver`)
     pub resolver: Vec<SocketAddr>,
-    /// How long an answer of DNS is used, in place of the time it carries. Default: the time it carries. Reloadable. (`valid`)
+    /// The longest that an answer of DNS is used, if its own time is longer. Default: its own time. Not reloadable. (`valid`)
     pub valid: Option<Duration>,
     /// How long changes may gather before they are sent: an upper bound, publication begins as soon as something has changed.
     /// Default: 1 ms. Not reloadable. (`zone_sync_interval`)
@@ -38,10 +37,10 @@ pub struct ZoneSync {
     pub timeout: Duration,
     /// The ring of encoded batches of each zone. Not reloadable. (`zone_sync_buffers`)
     pub buffers: Buffers,
-    /// Bytes that may wait to be applied on each incoming connection, at least `max_frame`. Default: all buffers together.
-    /// Not reloadable. (`zone_sync_recv_buffer_size`)
+    /// Read buffer of each connection, bytes; it grows to a frame where one is larger. Default: 64 KiB. Not reloadable.
+    /// (`zone_sync_recv_buffer_size`)
     pub recv_buffer_size: u64,
-    /// The largest frame this node accepts, bytes. Default: 1 MiB. Not reloadable.
+    /// The largest frame this node accepts, bytes; at least 1 KiB more than a buffer. Default: 1 MiB. Not reloadable.
     pub max_frame: u64,
     /// Records stamped further ahead of our clock than this are refused. Default: 5 s. Not reloadable.
     pub max_clock_skew: Duration,
@@ -64,7 +63,8 @@ pub struct Buffers {
     pub size: u64,
 }
 
-/// `[zone_sync.ssl]`: TLS for both directions. Reloadable as a whole, without dropping a connection.
+/// `[zone_sync.ssl]`: TLS for both directions. A reload reads the files again, without dropping a connection; which files they are, and the
+/// rest of the table, needs a restart.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Ssl {
@@ -79,6 +79,12 @@ pub struct Ssl {
     pub verify: bool,
     /// How many intermediates a peer's chain may have. Default: 1. (`zone_sync_ssl_verify_depth`)
     pub verify_depth: u64,
+    /// The name to verify in the certificate of every peer we dial. Default: the host from `servers`. (`zone_sync_ssl_name`)
+    pub name: Option<String>,
+    /// Whether to send the name when we dial (SNI). Default: false. (`zone_sync_ssl_server_name`)
+    pub server_name: bool,
+    /// Versions of TLS allowed. Default: both. (`zone_sync_ssl_protocols`)
+    pub protocols: Vec<TlsVersion>,
 }
 
 /// `[[keyval_zone]]`: a table of keys and values. (`keyval_zone`)
@@ -164,14 +170,8 @@ pub enum Delay {
 pub struct Api {
     /// Where to listen: `address:port` or `unix:/path`. Required. Not reloadable.
     pub listen: Address,
-    /// Whether the API may change zones and reset counters: POST, PATCH and DELETE under `/api`. Default: false. (`api write=on`)
-    pub write: bool,
-    /// Whether it may decide: `POST /v1/limit_req`, which uses up rate, and PUT and DELETE on `/v1/sticky`. Default: as `write`.
-    pub decide: bool,
-    /// Clients by address. Default: everybody. (`allow`, `deny`)
-    pub access: AccessList,
-    /// Users and the hashes of their passwords. Default: no password is asked for. (`auth_basic_user_file`)
-    pub users: Option<UsersFile>,
+    /// What clients may do: `write`, `decide`, `allow`, `deny`, `auth_basic_user_file`.
+    pub grants: Grants,
 }
 
 /// How much is logged.

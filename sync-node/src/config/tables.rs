@@ -2,17 +2,16 @@
 
 use super::reader::{Report, Section};
 use super::values::{self, Parsed, count, display_size, flag, list, name, positive_time, size, text, time};
-use super::{
-    Address, Api, Buffers, Delay, KeyvalType, KeyvalZone, LimitReqZone, LogLevel, Server, Ssl, StickyZone,
-    ZoneSync,
-};
+use super::{Api, Buffers, Delay, KeyvalType, KeyvalZone, LimitReqZone, LogLevel, Ssl, StickyZone, ZoneSync};
+use crate::api::Grants;
 use crate::api::access::{AccessList, Range};
 use crate::api::users::UsersFile;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 use sync_store::Rate;
+use sync_transport::{Address, Server, TlsVersion};
 use toml::de::{DeTable, DeValue};
 
 /// Encoded batches a zone keeps for its links, if not said otherwise.
@@ -20,6 +19,9 @@ const BUFFERS: Buffers = Buffers { number: 256, size: 16 << 10 };
 /// One page: a smaller batch costs more in frame heads than it saves.
 const BUFFER_SIZE_MIN: u64 = 4 << 10;
 const MAX_FRAME: u64 = 1 << 20;
+/// What a frame needs beside a full buffer, generously.
+const FRAME_HEADROOM: u64 = 1 << 10;
+const RECV_BUFFER_SIZE: u64 = 64 << 10;
 const INTERVAL: Duration = Duration::from_millis(1);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const CONNECT_RETRY_INTERVAL: Duration = Duration::from_secs(1);
@@ -125,9 +127,11 @@ fn log_level(value: &DeValue<'_>) -> Parsed<LogLevel> {
 
 /// The table, and the tombstone retention that zones take from it even if the rest of it is wrong.
 fn zone_sync(mut table: Section<'_, '_>) -> (Option<ZoneSync>, Duration) {
-    let listen = table.require("listen", "\"0.0.0.0:9000\"", address);
-    let servers = table.read("servers", |value| list(value, server)).unwrap_or_default();
-    let resolve = table.read("resolve", flag).unwrap_or(false);
+    let folder = table.report().folder().to_owned();
+    let listen = table.require("listen", "\"0.0.0.0:9000\"", |value| address(&folder, value));
+    let servers =
+        table.read("servers", |value| list(value, |value| server(&folder, value))).unwrap_or_default();
+    let resolve = table.read("resolve", flag).unwrap_or(true);
     let resolver = table.read("resolver", |value| list(value, name_server)).unwrap_or_default();
     let valid = table.read("valid", positive_time);
     let interval = table.read("interval", positive_time).unwrap_or(INTERVAL);
@@ -136,30 +140,20 @@ fn zone_sync(mut table: Section<'_, '_>) -> (Option<ZoneSync>, Duration) {
         table.read("connect_retry_interval", positive_time).unwrap_or(CONNECT_RETRY_INTERVAL);
     let timeout = table.read("timeout", positive_time).unwrap_or(TIMEOUT);
     let buffers = table.table("buffers").map_or(BUFFERS, buffers);
-    let buffers_size = buffers.number.saturating_mul(buffers.size);
     let max_frame = table.read("max_frame", size).unwrap_or(MAX_FRAME);
-    let recv_buffer_size = table.read("recv_buffer_size", size);
+    let recv_buffer_size = table.read("recv_buffer_size", size).unwrap_or(RECV_BUFFER_SIZE);
     let max_clock_skew = table.read("max_clock_skew", positive_time).unwrap_or(sync_store::MAX_CLOCK_SKEW);
     let shutdown_timeout = table.read("shutdown_timeout", time).unwrap_or(SHUTDOWN_TIMEOUT);
     let tombstone_retention = table.read("tombstone_retention", positive_time).unwrap_or(TOMBSTONE_RETENTION);
     let ssl = ssl_or_plain(&mut table);
-    if table.sound() {
-        if max_frame < buffers.size {
-            let message = format!(
-                "`max_frame` {} is smaller than a buffer of {}; write at least that much",
-                display_size(max_frame),
-                display_size(buffers.size)
-            );
-            table.problem("max_frame", message);
-        }
-        if let Some(size) = recv_buffer_size.filter(|size| *size < max_frame) {
-            let message = format!(
-                "`recv_buffer_size` {} cannot hold a frame of `max_frame` {}; write at least that much",
-                display_size(size),
-                display_size(max_frame)
-            );
-            table.problem("recv_buffer_size", message);
-        }
+    if table.sound() && max_frame < buffers.size + FRAME_HEADROOM {
+        let message = format!(
+            "`max_frame` {} cannot hold a buffer of {}; write at least {}",
+            display_size(max_frame),
+            display_size(buffers.size),
+            display_size(buffers.size + FRAME_HEADROOM)
+        );
+        table.problem("max_frame", message);
     }
     table.finish();
     let zone_sync = listen.map(|listen| ZoneSync {
@@ -173,7 +167,7 @@ fn zone_sync(mut table: Section<'_, '_>) -> (Option<ZoneSync>, Duration) {
         connect_retry_interval,
         timeout,
         buffers,
-        recv_buffer_size: recv_buffer_size.unwrap_or_else(|| buffers_size.max(max_frame)),
+        recv_buffer_size,
         max_frame,
         max_clock_skew,
         shutdown_timeout,
@@ -222,6 +216,12 @@ fn ssl(mut table: Section<'_, '_>) -> Option<Ssl> {
         table.read("trusted_certificate", file)
     };
     let verify_depth = table.read("verify_depth", count).unwrap_or(VERIFY_DEPTH);
+    let name = table.read("name", text);
+    let server_name = table.read("server_name", flag).unwrap_or(false);
+    let protocols = table.read("protocols", |value| list(value, tls_version));
+    for key in ["crl", "ciphers", "password_file", "conf_command"] {
+        table.refuse(key, "is not possible in this version; remove it");
+    }
     table.finish();
     Some(Ssl {
         certificate: certificate?,
@@ -229,6 +229,9 @@ fn ssl(mut table: Section<'_, '_>) -> Option<Ssl> {
         trusted_certificate,
         verify,
         verify_depth,
+        name,
+        server_name,
+        protocols: protocols.unwrap_or_else(|| vec![TlsVersion::Tls12, TlsVersion::Tls13]),
     })
 }
 
@@ -277,26 +280,51 @@ fn limit_req_zone(mut table: Section<'_, '_>, named: Named<'_>) -> Option<LimitR
 }
 
 fn api(mut table: Section<'_, '_>) -> Option<Api> {
-    let listen = table.require("listen", "\"127.0.0.1:8080\"", address);
+    let folder = table.report().folder().to_owned();
+    let listen = table.require("listen", "\"127.0.0.1:8080\"", |value| address(&folder, value));
     let write = table.read("write", flag).unwrap_or(false);
     let decide = table.read("decide", flag).unwrap_or(write);
     let allow = table.read("allow", |value| list(value, range)).unwrap_or_default();
     let deny = table.read("deny", |value| list(value, range)).unwrap_or_default();
-    let folder = table.report().folder().to_owned();
     let users = table.read("auth_basic_user_file", |value| {
         let path = folder.join(text(value)?);
         UsersFile::load(&path).map_err(|error| format!("cannot be used: {error}"))
     });
     table.finish();
-    Some(Api { listen: listen?, write, decide, access: AccessList::new(allow, deny), users })
+    let access = AccessList::new(allow, deny);
+    Some(Api { listen: listen?, grants: Grants { write, decide, access, users } })
 }
 
-fn address(value: &DeValue<'_>) -> Parsed<Address> {
-    text(value)?.parse()
+fn address(folder: &Path, value: &DeValue<'_>) -> Parsed<Address> {
+    match text(value)?.parse().map_err(reason)? {
+        Address::Unix(path) => Ok(Address::Unix(folder.join(path))),
+        address @ Address::Tcp(_) => Ok(address),
+    }
 }
 
-fn server(value: &DeValue<'_>) -> Parsed<Server> {
-    text(value)?.parse()
+fn server(folder: &Path, value: &DeValue<'_>) -> Parsed<Server> {
+    match text(value)?.parse().map_err(reason)? {
+        Server::Static(Address::Unix(path)) => Ok(Server::Static(Address::Unix(folder.join(path)))),
+        server => Ok(server),
+    }
+}
+
+fn reason(error: sync_transport::Error) -> String {
+    match error {
+        sync_transport::Error::InvalidAddress { text, reason }
+        | sync_transport::Error::InvalidServer { text, reason } => {
+            format!("{text:?}: {reason}")
+        }
+        error => error.to_string(),
+    }
+}
+
+fn tls_version(value: &DeValue<'_>) -> Parsed<TlsVersion> {
+    match text(value)?.as_str() {
+        "TLSv1.2" => Ok(TlsVersion::Tls12),
+        "TLSv1.3" => Ok(TlsVersion::Tls13),
+        other => Err(format!("{other:?} is not possible; write \"TLSv1.2\" or \"TLSv1.3\"")),
+    }
 }
 
 fn name_server(value: &DeValue<'_>) -> Parsed<SocketAddr> {
@@ -329,7 +357,7 @@ fn keyval_type(value: &DeValue<'_>) -> Parsed<KeyvalType> {
 }
 
 /// A file that can be opened; what is in it is for its reader to judge.
-fn existing_file(folder: &std::path::Path, value: &DeValue<'_>) -> Parsed<PathBuf> {
+fn existing_file(folder: &Path, value: &DeValue<'_>) -> Parsed<PathBuf> {
     let path = folder.join(text(value)?);
     match std::fs::File::open(&path) {
         Ok(_) => Ok(path),
