@@ -13,7 +13,8 @@ use crate::stream::{Socket, Stream};
 use crate::tls::Loaded;
 use crate::{Address, Connection, ConnectionOptions, Error, PeerIdentity, Target, TlsConfig, TlsVersion};
 
-/// Time for connecting and the TLS handshake unless set otherwise. The default of `zone_sync_connect_timeout`.
+/// Time for connecting and the TLS handshake unless set otherwise. The default of
+/// `zone_sync_connect_timeout`.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How peers are dialled.
@@ -48,14 +49,15 @@ impl Connector {
 
     /// Connects to a target and, with TLS, verifies that it is who it should be.
     ///
-    /// In TLS 1.3 this returns before the peer has looked at our certificate: that it was refused is an error of the
-    /// first [`recv`](crate::FrameReceiver::recv).
+    /// In TLS 1.3 this returns before the peer has looked at our certificate: that it was refused is an
+    /// error of the first [`recv`](crate::FrameReceiver::recv).
     ///
     /// # Errors
-    /// [`Error::Connect`] and [`Error::ConnectTimeout`] if nobody answers; [`Error::BadPeerCertificate`] if we refuse the
-    /// peer; [`Error::RefusedByPeer`] if it refuses us (TLS 1.2, or no common ground); [`Error::NotTls`],
-    /// [`Error::HandshakeClosed`] and [`Error::HandshakeTimeout`] if it is something else;
-    /// [`Error::InvalidName`] if the host of the target cannot be in a certificate.
+    /// [`Error::Connect`] and [`Error::ConnectTimeout`] if nobody answers;
+    /// [`Error::BadPeerCertificate`] if we refuse the peer; [`Error::RefusedByPeer`] if it refuses us
+    /// (TLS 1.2, or no common ground); [`Error::NotTls`], [`Error::HandshakeClosed`] and
+    /// [`Error::HandshakeTimeout`] if it is something else; [`Error::InvalidName`] if the host of the
+    /// target cannot be in a certificate.
     pub async fn connect(&self, target: &Target) -> Result<Connection, Error> {
         let peer = &target.address;
         let after = self.options.connect_timeout;

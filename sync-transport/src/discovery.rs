@@ -1,8 +1,9 @@
 //! From the list of servers to the set of targets, followed as DNS changes.
 //!
-//! Every entry with a name has a task that looks it up, waits as long as the answer is valid, and looks it up again. An
-//! answer, also the answer that there is nothing, replaces what was known; a resolver that fails to answer does not: the
-//! last good set stays, and the failure is kept beside it and logged when it first appears or changes.
+//! Every entry with a name has a task that looks it up, waits as long as the answer is valid, and looks
+//! it up again. An answer, also the answer that there is nothing, replaces what was known; a resolver
+//! that fails to answer does not: the last good set stays, and the failure is kept beside it and logged
+//! when it first appears or changes.
 
 mod dns;
 
@@ -30,13 +31,15 @@ const RETRY_MAX: Duration = Duration::from_secs(30);
 /// How names become addresses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DiscoveryOptions {
-    /// Whether to follow changes; default on. Off: each name is looked up at the start, again and again until there is an
-    /// answer with addresses, and then never again.
+    /// Whether to follow changes; default on. Off: each name is looked up at the start, again and again
+    /// until there is an answer with addresses, and then never again.
     pub resolve: bool,
-    /// DNS servers to ask, all of them, the first answer counts. Empty: what the system is configured to use, with its
-    /// search list and hosts file; changes to those are followed too.
+    /// DNS servers to ask, in this order: the next one when one does not answer, or answers that it
+    /// cannot. Empty: those the system is configured to use, with its search list and hosts file; changes
+    /// to these are followed too.
     pub resolver: Vec<SocketAddr>,
-    /// Longest time to use an answer, below its TTL. An answer is used for a second at least and an hour at most.
+    /// Longest time to use an answer, below its TTL. An answer is used for a second at least and an
+    /// hour at most.
     pub valid: Option<Duration>,
 }
 
@@ -56,15 +59,16 @@ impl DiscoveryOptions {
 /// What is known about all servers at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TargetSet {
-    /// Places to dial, each address once (under the first server that has it), in the order of the servers; the addresses of
-    /// a name in ascending order, those of SRV records by priority first.
+    /// Places to dial, each address once (under the first server that has it), in the order of the
+    /// servers; the addresses of a name in ascending order, those of SRV records by priority first.
     pub targets: Vec<Target>,
     /// The state of each server of the list, in its order.
     pub servers: Vec<ServerState>,
 }
 
 impl TargetSet {
-    /// Whether every server has been answered for at least once, so that the set is complete as far as anybody knows.
+    /// Whether every server has been answered for at least once, so that the set is complete as far as
+    /// anybody knows.
     pub fn is_complete(&self) -> bool {
         self.servers.iter().all(|server| server.is_known)
     }
@@ -132,8 +136,8 @@ impl Discovery {
         self.shared.set.subscribe()
     }
 
-    /// Changes to another list or other options. Servers that stay keep what is known about them, so that nobody is
-    /// disconnected for the time of a lookup.
+    /// Changes to another list or other options. Servers that stay keep what is known about them, so
+    /// that nobody is disconnected for the time of a lookup.
     pub fn reconfigure(&self, servers: Vec<Server>, options: DiscoveryOptions) {
         let mut list = self.shared.lock();
         let keeps_tasks = list.options == options;
@@ -187,13 +191,15 @@ impl Shared {
             match &round.error {
                 Some(cause) => {
                     let error = Error::Lookup { server: server.clone(), cause: cause.clone() };
-                    tracing::warn!(%error, targets = round.targets.len(), "the targets known before stay in use");
+                    let targets = round.targets.len();
+                    tracing::warn!(%error, targets, "the targets known before stay in use");
                 }
                 None => tracing::info!(%server, "the name can be looked up again"),
             }
         }
         if entry.targets != round.targets {
-            tracing::info!(%server, before = entry.targets.len(), now = round.targets.len(), "targets have changed");
+            let (before, now) = (entry.targets.len(), round.targets.len());
+            tracing::info!(%server, before, now, "targets have changed");
         }
         entry.targets.clone_from(&round.targets);
         entry.state.error.clone_from(&round.error);

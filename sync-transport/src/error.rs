@@ -9,8 +9,8 @@ use crate::{Address, Server};
 ///
 /// After an error from [`recv`](crate::FrameReceiver::recv) or [`send`](crate::FrameSender::send) the
 /// connection is of no more use in that direction, and which of the frames sent reached the peer is
-/// unknown. An error of one direction does not spoil the other: when `send` fails, what the peer said before it
-/// hung up is still there for `recv`.
+/// unknown. An error of one direction does not spoil the other: when `send` fails, what the peer said
+/// before it hung up is still there for `recv`.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {

@@ -2,24 +2,28 @@
 //!
 //! # Model
 //!
-//! A **frame** is an opaque body behind a length prefix ([`Framing`]). A [`Connection`] carries frames both ways and splits
-//! into a [`FrameSender`] and a [`FrameReceiver`] for two tasks. Who is at the other end is settled before the first
-//! frame: with TLS both sides show certificates that a common authority has signed ([`TlsConfig`]), and the dialing side
-//! also checks the name. A [`PeerIdentity`] tells what came out.
+//! A **frame** is an opaque body behind a length prefix ([`Framing`]). A [`Connection`] carries frames
+//! both ways and splits into a [`FrameSender`] and a [`FrameReceiver`] for two tasks. Who is at the
+//! other end is settled before the first frame: with TLS both sides show certificates that a common
+//! authority has signed ([`TlsConfig`]), and the dialing side also checks the name. A [`PeerIdentity`]
+//! tells what came out.
 //!
-//! A [`Connector`] dials a [`Target`]; a [`Listener`] accepts, and leaves everything slow to the task that calls
-//! [`Incoming::handshake`]. Targets come from a list of [`Server`]s, as operators write it: addresses, Unix sockets, names
-//! with several addresses, SRV records. [`Discovery`] keeps the [`TargetSet`] up to date as DNS changes. When to dial, and
-//! when to give up on a peer, is the caller's business; [`Backoff`] says how long to wait.
+//! A [`Connector`] dials a [`Target`]; a [`Listener`] accepts, and leaves everything slow to the task
+//! that calls [`Incoming::handshake`]. Targets come from a list of [`Server`]s, as operators write it:
+//! addresses, Unix sockets, names with several addresses, SRV records. [`Discovery`] keeps the
+//! [`TargetSet`] up to date as DNS changes. When to dial, and when to give up on a peer, is the
+//! caller's business; [`Backoff`] says how long to wait.
 //!
 //! # Promises
 //!
-//! - Every wait has a time-out and every buffer a bound; see the options. A frame larger than the bound is refused before
-//!   its body is waited for.
-//! - Every error says whose fault it is and with whom ([`Error`]), also when all there is to go by is a TLS alert.
-//! - *Sent* is not *delivered*: `Ok` from [`FrameSender::send`] means that the operating system has the bytes. Only the peer can
-//!   say that they arrived. The end of a stream is told from its loss where the transport can: a TLS session that is not closed
-//!   is an error, a TCP connection closed by a dying process is not.
+//! - Every wait has a time-out and every buffer a bound; see the options. A frame larger than the bound
+//!   is refused before its body is waited for.
+//! - Every error says whose fault it is and with whom ([`Error`]), also when all there is to go by is a
+//!   TLS alert.
+//! - *Sent* is not *delivered*: `Ok` from [`FrameSender::send`] means that the operating system has the
+//!   bytes. Only the peer can say that they arrived. The end of a stream is told from its loss where
+//!   the transport can: a TLS session that is not closed is an error, a TCP connection closed by a
+//!   dying process is not.
 //! - Received frames are slices of the read buffer, not copies.
 //! - A resolver that is down takes no peer away; the answer that a name is gone does.
 //!

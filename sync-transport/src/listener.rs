@@ -1,14 +1,13 @@
 //! Being dialled.
 
-use std::fs::{File, Permissions};
+mod unix;
+
 use std::io;
-use std::os::fd::AsFd;
-use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::{TcpListener, TcpSocket, UnixListener, UnixSocket, UnixStream};
+use tokio::net::{TcpListener, TcpSocket, UnixListener};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{sleep, timeout};
 use tokio_rustls::{TlsAcceptor, TlsStream};
@@ -25,8 +24,6 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 const CONNECTIONS_MAX: usize = 1024;
 /// Handshakes at the same time unless set otherwise. Each costs about a millisecond of one processor.
 const HANDSHAKES_MAX: usize = 64;
-/// Only the owner may connect to a Unix socket: whoever can reach it is a peer.
-const SOCKET_MODE: u32 = 0o600;
 /// Pause after the system has run out of something that accepting needs (files, memory).
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
 
@@ -37,7 +34,8 @@ pub struct ListenOptions {
     pub tls: Option<TlsConfig>,
     /// Time for the TLS handshake; default 5 s.
     pub handshake_timeout: Duration,
-    /// Connections open at the same time, handshakes included; default 1024. Who comes above that is refused.
+    /// Connections open at the same time, handshakes included; default 1024. Who comes above that is
+    /// refused.
     pub max_connections: usize,
     /// Handshakes under way at the same time; default 64. Who comes above that is refused.
     pub max_handshakes: usize,
@@ -71,14 +69,15 @@ pub struct Listener {
 #[derive(Debug)]
 enum Bound {
     Tcp(TcpListener),
-    Unix { listener: UnixListener, _file: SocketFile },
+    Unix { listener: UnixListener, _file: unix::SocketFile },
 }
 
 impl Listener {
     /// Binds an address and starts to listen. Port 0 lets the system choose one.
     ///
-    /// A Unix socket is readable and writable for the owner only (0600). A socket file that is left over from a process that
-    /// died is replaced; one on which somebody listens, or a file of another kind, is not.
+    /// A Unix socket is readable and writable for the owner only (0600). A socket file that is left
+    /// over from a process that died is replaced; one on which somebody listens, or a file of another
+    /// kind, is not.
     ///
     /// # Errors
     /// [`Error::Bind`] with the cause; [`Error::InvalidOption`] for a limit of 0.
@@ -96,7 +95,9 @@ impl Listener {
                 let address = listener.local_addr().map_or_else(|_| address.clone(), Address::Tcp);
                 (address, Bound::Tcp(listener))
             }),
-            Address::Unix(path) => bind_unix(path).await.map(|socket| (address.clone(), socket)),
+            Address::Unix(path) => unix::bind(path)
+                .await
+                .map(|(listener, file)| (address.clone(), Bound::Unix { listener, _file: file })),
         };
         let (bound_address, socket) =
             bound.map_err(|source| Error::Bind { address: address.clone(), source })?;
@@ -114,8 +115,8 @@ impl Listener {
         &self.address
     }
 
-    /// The next peer that dials. What takes time happens in [`Incoming::handshake`], to be called in a task of its own,
-    /// so that a slow peer delays nobody.
+    /// The next peer that dials. What takes time happens in [`Incoming::handshake`], to be called in a
+    /// task of its own, so that a slow peer delays nobody.
     ///
     /// Waits when the system is out of files or memory, and warns. Cancel safe.
     ///
@@ -126,6 +127,8 @@ impl Listener {
             let accepted = match &self.socket {
                 Bound::Tcp(listener) => listener.accept().await.and_then(|(stream, peer)| {
                     stream.set_nodelay(true)?;
+                    // On a socket for both families an IPv4 peer looks like ::ffff:192.0.2.1.
+                    let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
                     Ok((Socket::Tcp(stream), Address::Tcp(peer)))
                 }),
                 Bound::Unix { listener, .. } => {
@@ -206,9 +209,10 @@ impl Incoming {
     /// Does the TLS handshake, if TLS is on, and verifies the peer's certificate.
     ///
     /// # Errors
-    /// [`Error::TooManyConnections`] and [`Error::TooManyHandshakes`] at once, if the peer came above a limit;
-    /// [`Error::BadPeerCertificate`] if we refuse the peer; [`Error::RefusedByPeer`] if it refuses us;
-    /// [`Error::NotTls`], [`Error::HandshakeClosed`] and [`Error::HandshakeTimeout`] if it is something else.
+    /// [`Error::TooManyConnections`] and [`Error::TooManyHandshakes`] at once, if the peer came above a
+    /// limit; [`Error::BadPeerCertificate`] if we refuse the peer; [`Error::RefusedByPeer`] if it
+    /// refuses us; [`Error::NotTls`], [`Error::HandshakeClosed`] and [`Error::HandshakeTimeout`] if it
+    /// is something else.
     pub async fn handshake(self) -> Result<Connection, Error> {
         let Self { socket, peer, permits, options } = self;
         let Permits { connection, handshake: _handshake } = match permits {
@@ -244,68 +248,10 @@ impl Incoming {
     }
 }
 
-fn bind_tcp(address: std::net::SocketAddr) -> io::Result<TcpListener> {
+fn bind_tcp(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     // Or a restarted process could not bind while connections of the old one linger in TIME_WAIT.
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
     socket.listen(BACKLOG)
-}
-
-async fn bind_unix(path: &Path) -> io::Result<Bound> {
-    remove_stale(path).await?;
-    let socket = UnixSocket::new_stream()?;
-    // On Linux the file that bind makes has the mode of the socket, so it is never open to others, not for a moment.
-    let _ =
-        File::from(socket.as_fd().try_clone_to_owned()?).set_permissions(Permissions::from_mode(SOCKET_MODE));
-    socket.bind(path)?;
-    let file = SocketFile::of(path)?;
-    // Where a socket has no mode of its own.
-    std::fs::set_permissions(path, Permissions::from_mode(SOCKET_MODE))?;
-    let listener = socket.listen(BACKLOG)?;
-    Ok(Bound::Unix { listener, _file: file })
-}
-
-/// Removes a socket file on which nobody listens.
-async fn remove_stale(path: &Path) -> io::Result<()> {
-    match std::fs::symlink_metadata(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(error),
-        Ok(metadata) if !metadata.file_type().is_socket() => {
-            return Err(io::Error::new(io::ErrorKind::AlreadyExists, "there is a file that is not a socket"));
-        }
-        Ok(_) => {}
-    }
-    match UnixStream::connect(path).await {
-        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => std::fs::remove_file(path),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        // Somebody listens, perhaps with a full backlog.
-        _ => Err(io::ErrorKind::AddrInUse.into()),
-    }
-}
-
-/// The file of a Unix socket, removed with it, unless another process has put its own in the same place.
-#[derive(Debug)]
-struct SocketFile {
-    path: PathBuf,
-    device: u64,
-    inode: u64,
-}
-
-impl SocketFile {
-    fn of(path: &Path) -> io::Result<Self> {
-        let metadata = std::fs::symlink_metadata(path)?;
-        Ok(Self { path: path.to_owned(), device: metadata.dev(), inode: metadata.ino() })
-    }
-}
-
-impl Drop for SocketFile {
-    fn drop(&mut self) {
-        let is_ours = std::fs::symlink_metadata(&self.path)
-            .is_ok_and(|metadata| (metadata.dev(), metadata.ino()) == (self.device, self.inode));
-        if is_ours {
-            // If it stays, the next process finds that nobody listens on it.
-            let _ = std::fs::remove_file(&self.path);
-        }
-    }
 }

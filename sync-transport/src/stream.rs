@@ -32,8 +32,9 @@ pub(crate) enum Stream {
 impl Socket {
     /// Closes the connection after an alert has been written, in a way that lets the peer read it.
     ///
-    /// Closing a socket with unread data resets the connection, and the reset may overtake the alert. So: end our
-    /// direction, then swallow what the peer had under way until it hangs up, within bounds.
+    /// Closing a socket with unread data resets the connection, and the reset may overtake the alert.
+    /// So: end our direction, then swallow what the peer had under way until it hangs up, within
+    /// bounds.
     pub(crate) async fn linger(mut self) {
         let swallow = async {
             self.shutdown().await?;
@@ -61,7 +62,11 @@ macro_rules! each {
 macro_rules! delegate_io {
     ($type:ty, $($variant:path),+) => {
         impl AsyncRead for $type {
-            fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+            fn poll_read(
+                self: Pin<&mut Self>,
+                cx: &mut Context<'_>,
+                buf: &mut ReadBuf<'_>,
+            ) -> Poll<io::Result<()>> {
                 each!(self, stream => Pin::new(stream).poll_read(cx, buf), $($variant),+)
             }
         }

@@ -119,8 +119,8 @@ impl TlsConfig {
     ///
     /// # Errors
     /// [`Error::Certificate`] names the setting, the file and the cause: not found, nothing of the kind
-    /// in it, the key belongs to another certificate, our certificate is expired or not valid yet, and so on.
-    /// [`Error::InvalidName`] and [`Error::InvalidOption`] for the rest of the options.
+    /// in it, the key belongs to another certificate, our certificate is expired or not valid yet, and
+    /// so on. [`Error::InvalidName`] and [`Error::InvalidOption`] for the rest of the options.
     pub fn load(options: &TlsOptions) -> Result<Self, Error> {
         let loaded = Arc::new(Loaded::new(options)?);
         Ok(Self { state: Arc::new(RwLock::new(State { options: options.clone(), loaded })) })

@@ -1,7 +1,7 @@
 //! Asking DNS: A and AAAA for a host, SRV and then those for a service.
 //!
-//! Each record set has its own last good answer: if the A records are answered and the AAAA records are not, only the
-//! latter keep their old value.
+//! Each record set has its own last good answer: if the A records are answered and the AAAA records are
+//! not, only the latter keep their old value.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -11,6 +11,7 @@ use std::time::Duration;
 use hickory_resolver::config::{
     ConnectionConfig, NameServerConfig, ResolveHosts, ResolverConfig, ResolverOpts,
 };
+use hickory_resolver::lookup::Lookup;
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::net::{DnsError, NetError, NoRecords};
 use hickory_resolver::proto::op::{Query, ResponseCode};
@@ -20,15 +21,14 @@ use tokio::task::JoinSet;
 
 use crate::{Address, Server, Target};
 
-/// Time for one DNS server to answer one question.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
-/// How often a question is asked again before the lookup counts as failed.
-const ATTEMPTS: usize = 1;
+/// Time for one DNS server to answer one question; lost UDP packets are sent again within it.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long "no such name" is believed when the answer does not say (no SOA record in it).
 const NEGATIVE_TTL: Duration = Duration::from_secs(5);
 /// How long the hosts file is believed.
 const HOSTS_TTL: Duration = Duration::from_secs(60);
-/// Most hosts that SRV records of one name may give. A full mesh of more is out of scope, and each is looked up by itself.
+/// Most hosts that SRV records of one name may give. A full mesh of more is out of scope, and each is
+/// looked up by itself.
 const SRV_HOSTS_MAX: usize = 256;
 
 /// What one lookup of a server found.
@@ -195,12 +195,16 @@ impl Family {
     }
 }
 
-/// A resolver, made anew for each round: that costs little beside a question, and follows changes of resolv.conf and of the
-/// hosts file.
+/// The way to DNS, made anew for each round: that costs little beside a question, and follows changes
+/// of resolv.conf and of the hosts file.
 #[derive(Clone)]
 struct Client {
-    /// Or why there is none. What the hosts file has is found all the same.
-    resolver: Result<TokioResolver, String>,
+    /// One for each DNS server, in the order to ask them; or why there are none (what the hosts file has
+    /// is found all the same).
+    ///
+    /// Not one for all: hickory takes an error response of one server for the answer of all, and asks
+    /// them at the same time, so that a public server could deny a name that only the internal one has.
+    resolvers: Result<Vec<TokioResolver>, String>,
     hosts: Option<Arc<Hosts>>,
     suffixes: Vec<Name>,
     dots_min: usize,
@@ -208,35 +212,32 @@ struct Client {
 
 impl Client {
     fn new(resolvers: &[SocketAddr]) -> Self {
-        let (hosts, configuration) = if resolvers.is_empty() {
-            let system = hickory_resolver::system_conf::read_system_conf()
-                .map_err(|error| format!("the system's DNS configuration cannot be used: {error}"));
-            (Hosts::from_system().ok(), system)
-        } else {
-            let servers = resolvers.iter().map(name_server).collect();
-            (None, Ok((ResolverConfig::from_name_servers(servers), ResolverOpts::default())))
-        };
-        let mut client = Self {
-            resolver: Err(String::new()),
-            hosts: hosts.map(Arc::new),
-            suffixes: Vec::new(),
-            dots_min: 1,
-        };
-        client.resolver = configuration.and_then(|(config, mut options)| {
-            client.suffixes = config.domain().into_iter().chain(config.search()).cloned().collect();
-            client.dots_min = options.ndots;
-            options.timeout = ANSWER_TIMEOUT;
-            options.attempts = ATTEMPTS;
-            options.num_concurrent_reqs = config.name_servers().len();
-            // The schedule of lookups is ours.
-            options.cache_size = 0;
-            // Ours too: see `Client::in_hosts`.
-            options.use_hosts_file = ResolveHosts::Never;
-            let mut builder = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
-            *builder.options_mut() = options;
-            builder.build().map_err(|error| error.to_string())
-        });
-        client
+        if resolvers.is_empty() {
+            return Self::of_system();
+        }
+        let resolvers =
+            resolvers.iter().map(|address| resolver(name_server(address), ResolverOpts::default()));
+        Self { resolvers: resolvers.collect(), hosts: None, suffixes: Vec::new(), dots_min: 1 }
+    }
+
+    fn of_system() -> Self {
+        let hosts = Hosts::from_system().ok().map(Arc::new);
+        match hickory_resolver::system_conf::read_system_conf() {
+            Ok((config, options)) => Self {
+                hosts,
+                suffixes: config.domain().into_iter().chain(config.search()).cloned().collect(),
+                dots_min: options.ndots,
+                resolvers: config
+                    .name_servers()
+                    .iter()
+                    .map(|one| resolver(one.clone(), options.clone()))
+                    .collect(),
+            },
+            Err(error) => {
+                let cause = format!("the system's DNS configuration cannot be used: {error}");
+                Self { resolvers: Err(cause), hosts, suffixes: Vec::new(), dots_min: 1 }
+            }
+        }
     }
 
     async fn addresses(&self, host: &str, family: Family) -> Result<Answer<IpAddr>, String> {
@@ -260,8 +261,9 @@ impl Client {
 
     /// Asks for one record set under the names that `name` may be short for; the first that has any is it.
     ///
-    /// hickory could do this itself, but reports only the last failure: a domain of the search list that did not answer,
-    /// followed by one that does not have the name, would pass for "no such name" and take the nodes away.
+    /// hickory could do this itself, but reports only the last failure: a domain of the search list
+    /// that did not answer, followed by one that does not have the name, would pass for "no such name"
+    /// and take the nodes away.
     async fn lookup<T>(
         &self,
         name: &str,
@@ -274,14 +276,7 @@ impl Client {
             if let Some(answer) = self.in_hosts(&name, record_type, &value) {
                 return Ok(answer);
             }
-            let resolver = match &self.resolver {
-                Ok(resolver) => resolver,
-                Err(cause) => {
-                    failure = Some(cause.clone());
-                    continue;
-                }
-            };
-            match resolver.lookup(name, record_type).await {
+            match self.ask(&name, record_type).await {
                 Ok(lookup) => {
                     let values: Vec<_> =
                         lookup.answers().iter().filter_map(|record| value(&record.data)).collect();
@@ -291,13 +286,26 @@ impl Client {
                     }
                     ttl = ttl.min(NEGATIVE_TTL);
                 }
-                Err(error) => match negative_ttl(&error) {
-                    Some(negative) => ttl = ttl.min(negative),
-                    None => failure = Some(describe(&error)),
-                },
+                Err(Unanswered::None(negative)) => ttl = ttl.min(negative),
+                Err(Unanswered::Failed(cause)) => failure = Some(cause),
             }
         }
         failure.map_or(Ok(Answer { values: Vec::new(), ttl }), Err)
+    }
+
+    /// Asks one DNS server after the other until one knows, or knows that there is nothing.
+    async fn ask(&self, name: &Name, record_type: RecordType) -> Result<Lookup, Unanswered> {
+        let mut failure = "no resolver is configured".to_owned();
+        for resolver in self.resolvers.as_ref().map_err(|cause| Unanswered::Failed(cause.clone()))? {
+            match resolver.lookup(name.clone(), record_type).await {
+                Ok(lookup) => return Ok(lookup),
+                Err(error) => match negative_ttl(&error) {
+                    Some(ttl) => return Err(Unanswered::None(ttl)),
+                    None => failure = describe(&error),
+                },
+            }
+        }
+        Err(Unanswered::Failed(failure))
     }
 
     /// The full names that `name` may stand for, most likely first, as resolv.conf(5) has it.
@@ -314,8 +322,8 @@ impl Client {
         Ok(names)
     }
 
-    /// The answer of the hosts file, which goes before DNS: a name that has an address there, of either family, has no
-    /// others.
+    /// The answer of the hosts file, which goes before DNS: a name that has an address there, of either
+    /// family, has no others.
     fn in_hosts<T>(
         &self,
         name: &Name,
@@ -331,6 +339,26 @@ impl Client {
             .map(|lookup| lookup.answers().iter().filter_map(|record| value(&record.data)).collect());
         Some(Answer { values: values.unwrap_or_default(), ttl: HOSTS_TTL })
     }
+}
+
+/// Why a question has no records as its answer.
+enum Unanswered {
+    /// There are none, and that may be believed for so long.
+    None(Duration),
+    /// Nobody who was asked knows.
+    Failed(String),
+}
+
+fn resolver(server: NameServerConfig, mut options: ResolverOpts) -> Result<TokioResolver, String> {
+    options.timeout = ANSWER_TIMEOUT;
+    options.attempts = 0;
+    // The schedule of lookups is ours, and so is the hosts file (see `Client::in_hosts`).
+    options.cache_size = 0;
+    options.use_hosts_file = ResolveHosts::Never;
+    let config = ResolverConfig::from_name_servers(vec![server]);
+    let mut builder = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
+    *builder.options_mut() = options;
+    builder.build().map_err(|error| error.to_string())
 }
 
 fn name_server(address: &SocketAddr) -> NameServerConfig {
@@ -351,8 +379,9 @@ fn service(data: &RData) -> Option<Service> {
     Some(Service { priority: srv.priority, host, port: srv.port })
 }
 
-/// How long to believe that there is no such record, if that is what the answer says: the name does not exist, or it has no
-/// record of the type. Anything else (SERVFAIL, REFUSED, a referral, silence) says nothing about the name.
+/// How long to believe that there is no such record, if that is what the answer says: the name does not
+/// exist, or it has no record of the type. Anything else (SERVFAIL, REFUSED, a referral, silence) says
+/// nothing about the name.
 fn negative_ttl(error: &NetError) -> Option<Duration> {
     let NetError::Dns(DnsError::NoRecordsFound(none)) = error else { return None };
     let NoRecords { soa, ns, negative_ttl, response_code, .. } = none;
@@ -367,9 +396,9 @@ fn negative_ttl(error: &NetError) -> Option<Duration> {
 
 fn describe(error: &NetError) -> String {
     match error {
-        NetError::Timeout => "no resolver answers".to_owned(),
-        NetError::NoConnections => "no resolver can be reached".to_owned(),
-        NetError::Io(error) => format!("no resolver can be reached: {error}"),
+        NetError::Timeout => "the resolver does not answer".to_owned(),
+        NetError::NoConnections => "the resolver cannot be reached".to_owned(),
+        NetError::Io(error) => format!("the resolver cannot be reached: {error}"),
         NetError::Dns(DnsError::ResponseCode(code)) => format!("the resolver answers {code}"),
         NetError::Dns(DnsError::NoRecordsFound(_)) => "the resolver answers with a referral".to_owned(),
         error => error.to_string(),

@@ -46,11 +46,13 @@ impl Depth<dyn ServerCertVerifier> {
 }
 
 impl<V: ?Sized> Depth<V> {
-    /// Verifies with all that the peer sent, then, if that is more than allowed, once more without the rest.
+    /// Verifies with all that the peer sent, then, if that is more than allowed, once more without the
+    /// rest.
     ///
-    /// Peers send their chain in order, the one that signed their own first, so the first `intermediates_max`
-    /// are all that a short enough path can be built from. Verifying with all of them first gives the error that
-    /// matters: a chain to an unknown authority is that, whatever its length.
+    /// Peers send their chain in order, the one that signed their own first, so the first
+    /// `intermediates_max` are all that a short enough path can be built from. Verifying with all of
+    /// them first gives the error that matters: a chain to an unknown authority is that, whatever its
+    /// length.
     fn verify<T>(
         &self,
         intermediates: &[CertificateDer<'_>],

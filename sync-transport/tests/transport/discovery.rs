@@ -25,7 +25,10 @@ impl Dns {
     async fn start(hosts: &str) -> Self {
         let mut dns = Self { address: free_port(), directory: TempDir::new().unwrap(), process: None };
         dns.set_hosts(hosts);
-        dns.run(&[]).await;
+        // Somebody else may take a port that was free a moment ago.
+        while !dns.runs(&[]).await {
+            dns.address = free_port();
+        }
         dns
     }
 
@@ -45,12 +48,18 @@ impl Dns {
     }
 
     async fn run(&mut self, more: &[&str]) {
+        assert!(self.runs(more).await, "dnsmasq does not start with {more:?}");
+    }
+
+    /// Starts the process; false if it ends instead of listening.
+    async fn runs(&mut self, more: &[&str]) -> bool {
         self.stop();
         let process = Command::new("dnsmasq")
             .args(["--no-daemon", "--conf-file=/dev/null", "--no-resolv", "--no-hosts", "--pid-file="])
             .args([
                 "--listen-address=127.0.0.1",
                 "--bind-interfaces",
+                "--local=/zone.test/",
                 "--local=/zone.test/",
                 "--cache-size=0",
             ])
@@ -64,13 +73,19 @@ impl Dns {
         let process = process.unwrap_or_else(|error| {
             panic!("cannot run dnsmasq ({error}): install it with `apt-get install dnsmasq-base`")
         });
-        self.process = Some(process);
+        let process = self.process.insert(process);
         let listening = async {
-            while tokio::net::TcpStream::connect(self.address).await.is_err() {
+            loop {
+                if process.try_wait().unwrap().is_some() {
+                    return false;
+                }
+                if tokio::net::TcpStream::connect(self.address).await.is_ok() {
+                    return true;
+                }
                 sleep(Duration::from_millis(20)).await;
             }
         };
-        timeout(NEVER, listening).await.expect("dnsmasq does not listen");
+        timeout(NEVER, listening).await.expect("dnsmasq does not listen")
     }
 
     fn stop(&mut self) {
@@ -235,14 +250,25 @@ async fn names_appear_when_the_resolver_does() {
 }
 
 #[tokio::test]
-async fn any_of_several_resolvers_will_do() {
-    let dns = Dns::start("127.0.0.1 nodes.zone.test\n").await;
-    let resolver = vec![free_port(), dns.address, free_port()];
-    let discovery = Discovery::start(
-        servers(&["nodes.zone.test:9000"]),
-        DiscoveryOptions { resolver, ..DiscoveryOptions::default() },
-    );
-    until_addresses(&mut discovery.targets(), &["127.0.0.1:9000"]).await;
+async fn the_next_resolver_is_asked_when_one_is_down_or_does_not_know() {
+    let refusing = Dns::start("").await;
+    let mut dns = Dns::start("").await;
+    dns.run(&["--host-record=nodes.other.test,127.0.0.1", "--local=/other.test/"]).await;
+    let resolver = vec![free_port(), refusing.address, dns.address];
+    let options = DiscoveryOptions { resolver, ..DiscoveryOptions::default() };
+    let discovery = Discovery::start(servers(&["nodes.other.test:9000"]), options);
+    let set = until_addresses(&mut discovery.targets(), &["127.0.0.1:9000"]).await;
+    assert_eq!(set.servers[0].error, None);
+}
+
+#[tokio::test]
+async fn an_earlier_resolver_is_believed_that_there_is_no_such_name() {
+    let (first, second) = (Dns::start("").await, Dns::start("127.0.0.1 nodes.zone.test\n").await);
+    let resolver = vec![first.address, second.address];
+    let options = DiscoveryOptions { resolver, ..DiscoveryOptions::default() };
+    let discovery = Discovery::start(servers(&["nodes.zone.test:9000"]), options);
+    let set = until(&mut discovery.targets(), TargetSet::is_complete).await;
+    assert!(set.targets.is_empty(), "{set:?}");
 }
 
 #[tokio::test]

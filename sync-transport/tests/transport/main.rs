@@ -4,6 +4,7 @@
 
 mod certificates;
 mod discovery;
+mod foreign;
 mod frames;
 mod limits;
 mod link;

@@ -1,11 +1,7 @@
 //! Peers that are not who or what they should be: the error names the cause, on both sides.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use sync_transport::{
     Address, ConnectOptions, Connector, Error, ListenOptions, Listener, Target, TlsConfig, TlsOptions,
     TlsVersion,
@@ -14,6 +10,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::certificates::{Authority, Node};
+use crate::foreign;
 use crate::link::{any_port, exchange};
 
 const VERSIONS: [TlsVersion; 2] = [TlsVersion::Tls12, TlsVersion::Tls13];
@@ -112,17 +109,12 @@ async fn a_certificate_that_expires_while_in_use_is_refused_from_then_on() {
 async fn an_accepting_peer_with_an_expired_certificate_is_refused() {
     let authority = Authority::new("test");
     let expired = authority.expired(&["127.0.0.1"]);
-    let config = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(chain(&expired), key(&expired))
-        .unwrap();
+    let config = foreign::server(&expired);
     let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let target = Target::from(Address::Tcp(socket.local_addr().unwrap()));
     let accept = async {
         let (stream, _) = socket.accept().await.unwrap();
-        tokio_rustls::TlsAcceptor::from(Arc::new(config)).accept(stream).await.map(drop)
+        tokio_rustls::TlsAcceptor::from(config).accept(stream).await.map(drop)
     };
     let connector = connector(Some(authority.node(&["127.0.0.1"]).tls(&authority)));
     let (dialed, accepted) = tokio::join!(connector.connect(&target), accept);
@@ -130,32 +122,9 @@ async fn an_accepting_peer_with_an_expired_certificate_is_refused() {
     assert!(accepted.unwrap_err().to_string().contains("CertificateExpired"));
 }
 
-/// A client of another make: rustls without anything of ours.
-async fn foreign_client(target: &Address, authority: &Authority, node: Option<&Node>) -> std::io::Result<()> {
-    let mut roots = RootCertStore::empty();
-    roots.add(CertificateDer::from_pem_slice(authority.pem.as_bytes()).unwrap()).unwrap();
-    let builder =
-        ClientConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_root_certificates(roots);
-    let config = match node {
-        Some(node) => builder.with_client_auth_cert(chain(node), key(node)).unwrap(),
-        None => builder.with_no_client_auth(),
-    };
-    let Address::Tcp(address) = target else { panic!("not TCP") };
-    let stream = TcpStream::connect(address).await?;
-    let name = ServerName::from(address.ip());
-    let mut stream = tokio_rustls::TlsConnector::from(Arc::new(config)).connect(name, stream).await?;
-    stream.read_u8().await.map(drop)
-}
-
-fn chain(node: &Node) -> Vec<CertificateDer<'static>> {
-    CertificateDer::pem_slice_iter(node.certificate.as_bytes()).collect::<Result<_, _>>().unwrap()
-}
-
-fn key(node: &Node) -> PrivateKeyDer<'static> {
-    PrivateKeyDer::from_pem_slice(node.key.as_bytes()).unwrap()
+/// Dials as somebody else's client, and reads to the end of it.
+async fn foreign_end(address: &Address, authority: &Authority, node: Option<&Node>) -> std::io::Result<()> {
+    foreign::dial(address, authority, node).await?.read_u8().await.map(drop)
 }
 
 #[tokio::test]
@@ -167,7 +136,7 @@ async fn a_dialing_peer_without_or_with_an_expired_certificate_is_refused() {
         (None, "presented no certificate, but one is required", "CertificateRequired"),
         (Some(&expired), "presented a certificate that is expired", "CertificateExpired"),
     ] {
-        let (client, accepted) = tokio::join!(foreign_client(listener.address(), &authority, node), async {
+        let (client, accepted) = tokio::join!(foreign_end(listener.address(), &authority, node), async {
             listener.accept().await?.handshake().await.map(drop)
         });
         assert_says(&accepted, cause);

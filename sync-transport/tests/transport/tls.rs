@@ -6,8 +6,10 @@ use sync_transport::{
     ConnectOptions, Connector, Error, ListenOptions, Listener, Pem, Server, Target, TlsConfig, TlsOptions,
 };
 use tempfile::TempDir;
+use tokio::io::AsyncReadExt;
 
 use crate::certificates::{Authority, Node};
+use crate::foreign;
 use crate::link::{any_port, exchange, frame, meet, target};
 
 fn write(directory: &Path, name: &str, text: impl AsRef<[u8]>) -> Pem {
@@ -189,4 +191,25 @@ async fn certificates_and_authorities_are_replaced_under_listener_and_connector(
 
     sender.send(&[frame("still here")]).await.unwrap();
     assert_eq!(receiver.recv().await.unwrap().unwrap(), "still here");
+}
+
+/// Unread tickets turn a close into a reset that overtakes data.
+#[tokio::test]
+async fn no_session_tickets_are_sent() {
+    let authority = Authority::new("test");
+    let node = authority.node(&["127.0.0.1"]);
+    let listener = listener(node.tls(&authority)).await;
+    let (client, accepted) =
+        tokio::join!(foreign::dial(listener.address(), &authority, Some(&node)), async {
+            let (mut sender, _receiver) = listener.accept().await.unwrap().handshake().await.unwrap().split();
+            // Tickets would come before this.
+            sender.send(&[frame("first")]).await.unwrap();
+            sender.close().await
+        });
+    accepted.unwrap();
+    let mut client = client.unwrap();
+    let mut received = Vec::new();
+    client.read_to_end(&mut received).await.unwrap();
+    assert_eq!(received, frame("first"));
+    assert_eq!(client.get_ref().1.tls13_tickets_received(), 0);
 }

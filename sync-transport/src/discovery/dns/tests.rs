@@ -1,4 +1,3 @@
-use hickory_resolver::lookup::Lookup;
 use hickory_resolver::proto::rr::rdata::{A, SRV};
 
 use super::*;
@@ -35,7 +34,7 @@ async fn the_hosts_file_goes_before_dns_and_needs_none() {
     hosts.insert(name, RecordType::A, lookup);
     let mut client = client();
     client.hosts = Some(Arc::new(hosts));
-    client.resolver = Err("no resolv.conf".to_owned());
+    client.resolvers = Err("no resolv.conf".to_owned());
     let v4 = client.addresses("node", Family::V4).await.unwrap();
     assert_eq!(v4.values, ["192.0.2.1".parse::<IpAddr>().unwrap()]);
     assert!(client.addresses("node", Family::V6).await.unwrap().values.is_empty());

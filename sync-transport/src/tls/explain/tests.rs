@@ -24,7 +24,8 @@ fn a_fault_of_the_peer_reads_as_one() {
                 expected: ServerName::try_from("a.test").unwrap(),
                 presented: vec!["b.test".to_owned(), "c.test".to_owned()],
             },
-            "127.0.0.1:9000 presented a certificate for another name: it is for b.test, c.test, a.test was expected",
+            "127.0.0.1:9000 presented a certificate for another name: it is for b.test, c.test, \
+             a.test was expected",
         ),
     ] {
         assert_eq!(sentence(&TlsError::InvalidCertificate(cause)), expected);
@@ -39,7 +40,8 @@ fn a_fault_of_the_peer_reads_as_one() {
 fn an_alert_reads_as_a_refusal_by_the_peer() {
     assert_eq!(
         sentence(&TlsError::AlertReceived(AlertDescription::UnknownCA)),
-        "127.0.0.1:9000 refused us: our certificate is signed by an authority that it does not know (TLS alert UnknownCA)"
+        "127.0.0.1:9000 refused us: our certificate is signed by an authority that it does not know \
+         (TLS alert UnknownCA)"
     );
     for code in 0..=u8::MAX {
         let alert = AlertDescription::from(code);
