@@ -6,7 +6,7 @@
 //! Changed under the zone's replication lock only; every entry is plain words because a later reader may be another process.
 
 use crate::region::{Layout, Region, Section};
-use crate::stamp::{Dot, Origin};
+use crate::stamp::Origin;
 use crate::version_vector::VersionVector;
 use crate::words::{AtomicU64, Ordering};
 
@@ -156,14 +156,6 @@ impl PackedDot {
 
     pub(crate) const fn seq(self) -> u64 {
         self.0 & MAX_SEQ
-    }
-
-    /// The dot in full; `None` if there is none.
-    pub(crate) fn unpack(self, region: &Region, origins: Origins) -> Option<Dot> {
-        if self.seq() == 0 {
-            return None;
-        }
-        Some(Dot { origin: origins.get(region, self.index())?, seq: self.seq() })
     }
 }
 

@@ -1,0 +1,387 @@
+//! Where records get their memory: runs of cache lines, as many as a record needs.
+//!
+//! One bit per line says whether it is taken. Taking a run is a compare-and-swap of the bitmap word it lies in (a run across words takes
+//! them one by one and gives back what it has if one fails); freeing is a `fetch_and`, and neighbours grow together by themselves.
+//! The obvious alternative, a free list for each size class, needs blocks that keep their class for ever; a zone once filled with
+//! records of one size then has no room for any larger one, even when all of them are gone. It needs tags against ABA, too, and rounds
+//! sizes up; here nothing ever reads a free block.
+//!
+//! In front of the bitmap are *cells*: a cache line for each stripe of threads, where the block that a replacement frees waits for the
+//! next one. Cells lie in the region and change by compare-and-swap, so no thread owns anything that would be lost with it, and
+//! they are flushed before a zone is called full.
+//!
+//! A few blocks are kept in *reserve* to replace records of a zone that is full to the brim: without it nothing could be removed from one,
+//! since a tombstone is a record too.
+
+use std::cell::Cell;
+
+use crate::block::{self, Block};
+use crate::region::{Layout, Region, Section};
+use crate::words::{AtomicU64, LINE, Ordering};
+
+const BITS: usize = u64::BITS as usize;
+/// Words of a stripe: where its threads look for room next, and its cells.
+const STRIPE: usize = LINE;
+/// Stripes at most. More threads than that share.
+const STRIPES_MAX: usize = 16;
+/// Bits of a cell below the number of lines.
+const CELL_LINE_BITS: u32 = 32;
+/// Bitmap words that a quick search visits at most: 2 MiB of blocks, well under a microsecond. The next search goes on behind.
+const SEARCH_WORDS: usize = 512;
+
+/// A block that the caller owns: nothing else refers to it. Must be given back.
+#[derive(Debug)]
+#[must_use]
+pub(crate) struct Owned {
+    /// The cache line of the region where it begins.
+    pub(crate) line: u32,
+    /// How many lines it has.
+    pub(crate) lines: u32,
+}
+
+/// The memory of the records of a zone.
+#[derive(Debug)]
+pub(crate) struct Blocks {
+    /// The region's last section.
+    area: Section,
+    /// One bit per line of `area`, 1 = taken.
+    taken: Section,
+    stripes: Section,
+    /// One word: a bit per block of the reserve, 1 = free. They are the first blocks of `area`.
+    reserve: Section,
+    reserve_lines: u32,
+    reserve_blocks: u32,
+}
+
+/// What the blocks of a zone are to be like.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Demand {
+    /// Bytes of the region.
+    pub(crate) size: u64,
+    /// The longest key in bytes.
+    pub(crate) max_key: usize,
+    /// The most bytes of key and value.
+    pub(crate) max_record: usize,
+}
+
+impl Demand {
+    /// Lines of a block of the reserve: a tombstone of the longest key fits at least; in larger zones also records of up to 1/128 of it.
+    fn reserve_lines(&self) -> u32 {
+        let tombstone = block::lines_needed(self.max_key, 0);
+        // Key and value are padded one by one, hence a word more than their sum.
+        let largest = block::lines_needed(self.max_record, 1);
+        let share = u32::try_from(self.size / 128 / 64).unwrap_or(u32::MAX);
+        share.clamp(tombstone, largest.max(tombstone))
+    }
+
+    /// As many threads can replace records of a full zone at the same time.
+    const fn reserve_blocks(&self) -> u32 {
+        if self.size < 256 << 10 { 2 } else { 4 }
+    }
+
+    /// A stripe for each 32 KiB.
+    fn stripes(&self) -> usize {
+        usize::try_from(self.size >> 15).unwrap_or(usize::MAX).clamp(1, STRIPES_MAX)
+    }
+
+    /// How many words the reserve and the stripes take, and whatever else does not grow with the blocks, at most.
+    pub(crate) fn fixed_words(&self) -> usize {
+        let reserve = (self.reserve_lines() * self.reserve_blocks()) as usize * LINE;
+        reserve + self.stripes() * STRIPE + 2 * LINE
+    }
+}
+
+impl Blocks {
+    /// Takes all that is left of the layout; `None` if that does not hold the reserve and a handful of small records.
+    pub(crate) fn new(layout: &mut Layout, demand: &Demand) -> Option<Self> {
+        let stripes = layout.take(demand.stripes() * STRIPE)?;
+        let reserve = layout.take(1)?;
+        let taken = layout.take((layout.left() / LINE).div_ceil(BITS))?;
+        let area = layout.take(layout.left())?;
+        let blocks = Self {
+            area,
+            taken,
+            stripes,
+            reserve,
+            reserve_lines: demand.reserve_lines(),
+            reserve_blocks: demand.reserve_blocks(),
+        };
+        (blocks.area_lines() >= (blocks.reserve_area() + 4) as usize).then_some(blocks)
+    }
+
+    /// Brings the words of a fresh region into their first state.
+    pub(crate) fn prepare(&self, region: &Region) {
+        let words = region.words(self.taken);
+        // Beyond the area there is nothing to take.
+        for line in self.area_lines()..words.len() * BITS {
+            words[line / BITS].fetch_or(1 << (line % BITS), Ordering::Relaxed);
+        }
+        for line in 0..self.reserve_area() as usize {
+            words[line / BITS].fetch_or(1 << (line % BITS), Ordering::Relaxed);
+        }
+        region.words(self.reserve)[0].store((1 << self.reserve_blocks) - 1, Ordering::Relaxed);
+        // Threads of different stripes begin in different parts.
+        let stripes = self.stripes.len() / STRIPE;
+        for (at, stripe) in region.words(self.stripes).chunks(STRIPE).enumerate() {
+            stripe[0].store((words.len() * at / stripes) as u64, Ordering::Relaxed);
+        }
+    }
+
+    const fn area_lines(&self) -> usize {
+        self.area.len() / LINE
+    }
+
+    /// Lines of the area that belong to the reserve.
+    const fn reserve_area(&self) -> u32 {
+        self.reserve_lines * self.reserve_blocks
+    }
+
+    const fn first_line(&self) -> usize {
+        self.area.start() / LINE
+    }
+
+    /// How many cache lines there are for records.
+    pub(crate) const fn capacity_lines(&self) -> u64 {
+        self.area_lines() as u64 - self.reserve_area() as u64
+    }
+
+    /// The block at `line`.
+    #[inline]
+    pub(crate) fn at<'r>(&self, region: &'r Region, line: u32) -> Block<'r> {
+        // Slots only ever name lines of the area, which is the end of the region.
+        Block::new(&region.all()[line as usize * LINE..self.area.start() + self.area.len()])
+    }
+
+    /// A block of `lines` cache lines; `None` if none was found.
+    pub(crate) fn take(&self, region: &Region, lines: u32) -> Option<Owned> {
+        let stripe = self.stripe(region);
+        Self::take_cell(stripe, lines).or_else(|| self.search(region, &stripe[0], lines, SEARCH_WORDS))
+    }
+
+    /// The same, after everything that waits in a cell was put back where it can grow together, and without a bound on the search.
+    pub(crate) fn take_thoroughly(&self, region: &Region, lines: u32) -> Option<Owned> {
+        for cell in region.words(self.stripes).chunks(STRIPE).flat_map(|stripe| &stripe[1..]) {
+            if cell.load(Ordering::Relaxed) != 0
+                && let Some(block) = Self::held(cell.swap(0, Ordering::AcqRel))
+            {
+                self.give_back(region, block);
+            }
+        }
+        self.search(region, &self.stripe(region)[0], lines, usize::MAX)
+    }
+
+    /// A block of the reserve, if `lines` fit into one.
+    pub(crate) fn take_reserve(&self, region: &Region, lines: u32) -> Option<Owned> {
+        if lines > self.reserve_lines {
+            return None;
+        }
+        let word = &region.words(self.reserve)[0];
+        // Acquire pairs with the Release of `free`.
+        let free = word
+            .fetch_update(Ordering::AcqRel, Ordering::Relaxed, |free| (free != 0).then(|| free & (free - 1)))
+            .ok()?;
+        let line = self.first_line() as u32 + free.trailing_zeros() * self.reserve_lines;
+        Some(Owned { line, lines: self.reserve_lines })
+    }
+
+    /// The block at `line`, where a record of `lines` lines was.
+    pub(crate) fn owned(&self, line: u32, lines: u32) -> Owned {
+        let lines = if self.is_reserve(line) { self.reserve_lines } else { lines };
+        Owned { line, lines }
+    }
+
+    /// Makes a block exactly `lines` long, by giving back its end or by taking what is free one line after another behind it; false if that is not enough.
+    /// A block of the reserve never fits: it has to go back.
+    pub(crate) fn fit(&self, region: &Region, block: &mut Owned, lines: u32) -> bool {
+        if self.is_reserve(block.line) {
+            return false;
+        }
+        while block.lines < lines {
+            let behind = block.line as usize + block.lines as usize - self.first_line();
+            if behind >= self.area_lines() || !self.claim(region, behind, 1) {
+                return false;
+            }
+            block.lines += 1;
+        }
+        self.shorten(region, block, lines);
+        true
+    }
+
+    /// Gives back what a block has beyond `lines`.
+    pub(crate) fn shorten(&self, region: &Region, block: &mut Owned, lines: u32) {
+        if block.lines > lines && !self.is_reserve(block.line) {
+            let end = Owned { line: block.line + lines, lines: block.lines - lines };
+            self.give_back(region, end);
+            block.lines = lines;
+        }
+    }
+
+    /// The line behind a block if it is in the area: there begins another block, or free memory.
+    pub(crate) fn line_behind(&self, block: &Owned) -> Option<u32> {
+        let line = block.line + block.lines;
+        (!self.is_reserve(block.line) && line as usize - self.first_line() < self.area_lines())
+            .then_some(line)
+    }
+
+    const fn is_reserve(&self, line: u32) -> bool {
+        line - (self.first_line() as u32) < self.reserve_area()
+    }
+
+    /// Gives back a block.
+    pub(crate) fn free(&self, region: &Region, block: Owned) {
+        if self.is_reserve(block.line) {
+            // Release: what its user read or wrote comes before its next use.
+            let bit = 1 << ((block.line - self.first_line() as u32) / self.reserve_lines);
+            region.words(self.reserve)[0].fetch_or(bit, Ordering::Release);
+        } else if let Some(block) = Self::put_cell(self.stripe(region), block) {
+            self.give_back(region, block);
+        }
+    }
+
+    fn give_back(&self, region: &Region, block: Owned) {
+        self.release(region, block.line as usize - self.first_line(), block.lines as usize);
+    }
+
+    /// Looks for a run of free lines, from where the stripe found one last, once around or through `most` bitmap words.
+    fn search(&self, region: &Region, hand: &AtomicU64, lines: u32, most: usize) -> Option<Owned> {
+        let words = region.words(self.taken);
+        let lines = lines as usize;
+        // Relaxed: the hand is a hint, and claiming decides.
+        let first = hand.load(Ordering::Relaxed) as usize % words.len();
+        let mut run = Run { wanted: lines, length: 0 };
+        let mut at = first;
+        for _ in 0..words.len().min(most) + lines.div_ceil(BITS) {
+            // Several attempts at one word: each failure means that somebody else succeeded there.
+            while let Some(start) = run.find(at, words[at].load(Ordering::Relaxed)) {
+                if self.claim(region, start, lines) {
+                    hand.store((start / BITS) as u64, Ordering::Relaxed);
+                    let line = (self.first_line() + start) as u32;
+                    return Some(Owned { line, lines: lines as u32 });
+                }
+                run.length = 0;
+            }
+            run.pass(words[at].load(Ordering::Relaxed));
+            at += 1;
+            if at == words.len() {
+                (at, run.length) = (0, 0);
+            }
+        }
+        hand.store(at as u64, Ordering::Relaxed);
+        None
+    }
+
+    /// Takes exactly these lines, counted in the area; false, and nothing taken, if one of them is not free.
+    fn claim(&self, region: &Region, start: usize, lines: usize) -> bool {
+        let words = region.words(self.taken);
+        let mut done = 0;
+        while done < lines {
+            let (at, mask, count) = part(start + done, lines - done);
+            let claim = |taken: u64| (taken & mask == 0).then_some(taken | mask);
+            // Acquire pairs with the Release of `release`: whoever had these lines before is done with them.
+            if words[at].fetch_update(Ordering::AcqRel, Ordering::Relaxed, claim).is_err() {
+                self.release(region, start, done);
+                return false;
+            }
+            done += count;
+        }
+        true
+    }
+
+    fn release(&self, region: &Region, start: usize, lines: usize) {
+        let mut done = 0;
+        while done < lines {
+            let (at, mask, count) = part(start + done, lines - done);
+            region.words(self.taken)[at].fetch_and(!mask, Ordering::AcqRel);
+            done += count;
+        }
+    }
+
+    fn stripe<'r>(&self, region: &'r Region) -> &'r [AtomicU64] {
+        let at = ordinal() % (self.stripes.len() / STRIPE) * STRIPE;
+        &region.words(self.stripes)[at..at + STRIPE]
+    }
+
+    fn held(cell: u64) -> Option<Owned> {
+        (cell != 0).then_some(Owned { line: cell as u32, lines: (cell >> CELL_LINE_BITS) as u32 })
+    }
+
+    fn take_cell(stripe: &[AtomicU64], lines: u32) -> Option<Owned> {
+        stripe[1..].iter().find_map(|cell| {
+            let held = cell.load(Ordering::Relaxed);
+            let block = Self::held(held).filter(|block| block.lines == lines)?;
+            // Acquire pairs with the Release of `put_cell`. That the same block may have left the cell and come back since the load
+            // does no harm: it is there now.
+            cell.compare_exchange(held, 0, Ordering::Acquire, Ordering::Relaxed).ok()?;
+            Some(block)
+        })
+    }
+
+    /// Hands the block back if all cells are taken.
+    fn put_cell(stripe: &[AtomicU64], block: Owned) -> Option<Owned> {
+        let held = u64::from(block.lines) << CELL_LINE_BITS | u64::from(block.line);
+        let put = stripe[1..].iter().any(|cell| {
+            cell.load(Ordering::Relaxed) == 0
+                && cell.compare_exchange(0, held, Ordering::Release, Ordering::Relaxed).is_ok()
+        });
+        (!put).then_some(block)
+    }
+}
+
+/// The part of a run of lines that lies in one bitmap word: the word, its bits, how many they are.
+const fn part(start: usize, lines: usize) -> (usize, u64, usize) {
+    let bit = start % BITS;
+    let count = if lines < BITS - bit { lines } else { BITS - bit };
+    (start / BITS, (u64::MAX >> (BITS - count)) << bit, count)
+}
+
+/// Free lines found at the end of the bitmap words passed so far.
+struct Run {
+    wanted: usize,
+    length: usize,
+}
+
+impl Run {
+    /// Where a run long enough begins that ends in this word; the lowest one.
+    fn find(&self, at: usize, taken: u64) -> Option<usize> {
+        let free = !taken;
+        if self.length > 0 && self.length + free.trailing_ones() as usize >= self.wanted {
+            return Some(at * BITS - self.length);
+        }
+        if self.wanted > BITS {
+            return None;
+        }
+        // Bit i of `starts` stays set while lines i.. of the growing run are free.
+        let mut starts = free;
+        let mut covered = 1;
+        while covered < self.wanted && starts != 0 {
+            let step = covered.min(self.wanted - covered);
+            starts &= starts >> step;
+            covered += step;
+        }
+        (starts != 0).then(|| at * BITS + starts.trailing_zeros() as usize)
+    }
+
+    /// Nothing found in this word.
+    fn pass(&mut self, taken: u64) {
+        self.length = if taken == 0 { self.length + BITS } else { taken.leading_zeros() as usize };
+    }
+}
+
+/// A small number of the calling thread, to spread threads over the stripes.
+fn ordinal() -> usize {
+    use std::sync::atomic::AtomicUsize;
+
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    thread_local!(static OWN: Cell<usize> = const { Cell::new(usize::MAX) });
+    // A thread that is ending may have lost its own: any number will do.
+    OWN.try_with(|own| {
+        if own.get() == usize::MAX {
+            own.set(NEXT.fetch_add(1, Ordering::Relaxed));
+        }
+        own.get()
+    })
+    .unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,361 @@
+//! Keys and values; the last write wins.
+
+mod address;
+mod builder;
+
+use std::time::Duration;
+
+use crate::block::Header;
+use crate::lengths::MatchBy;
+use crate::table::{Found, Step, Table, Value, Written, millis, replica_by_table};
+use crate::time::Time;
+use crate::{Error, Origin, Stamp};
+
+pub use builder::KeyvalZoneBuilder;
+
+use address::Range;
+
+/// When a record expires.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Expiry {
+    /// After the time-out of the zone; never if it has none.
+    #[default]
+    Default,
+    /// After this time, counted in whole milliseconds.
+    After(Duration),
+    /// Not at all.
+    Never,
+}
+
+/// A record, as [`KeyvalZone::entry`] answers it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Entry {
+    /// The value.
+    pub value: Vec<u8>,
+    /// When it expires; `None` = never.
+    pub expires_at: Option<Time>,
+    /// When it was written.
+    pub stamp: Stamp,
+    /// Who wrote it.
+    pub writer: Origin,
+}
+
+/// A key as the table holds it.
+enum Key<'a> {
+    Plain(&'a [u8]),
+    Range(Range),
+}
+
+impl Key<'_> {
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Plain(key) => key,
+            Self::Range(range) => range.bytes(),
+        }
+    }
+}
+
+/// A keyval zone: keys and values of any bytes, each record with its own expiry, found exactly, by address range or by prefix.
+///
+/// Reads never wait and never write shared memory; writes never wait either. A zone that is full refuses new records
+/// ([`Error::ZoneFull`]) but still lets its records be removed and replaced by ones that are no larger.
+///
+/// The keys of an `ip` zone are addresses and ranges in text form (`10.1.2.3`, `10.0.0.0/8`, `2001:db8::/32`). They are normalised: bits beyond the range are
+/// cleared, an IPv4 address mapped into IPv6 is an IPv4 address, an address alone is the range of just that address. Inside, and on the way to
+/// other nodes, such a key is the length of the range in bits (one byte) and the 4 or 16 bytes of the address.
+///
+/// ```
+/// use std::time::Duration;
+/// use sync_store::{Expiry, KeyvalZone, MatchBy, Time};
+///
+/// let now = Time::from_millis(1_000);
+/// let blocked = KeyvalZone::builder("blocked").size(64 << 10).match_by(MatchBy::Ip).build()?;
+/// blocked.set("10.0.0.0/8", "internal", now, Expiry::Never)?;
+/// blocked.set("10.9.0.0/16", "blocked", now, Expiry::After(Duration::from_secs(60)))?;
+/// assert_eq!(blocked.lookup("10.9.1.2", now).as_deref(), Some(&b"blocked"[..]));
+///
+/// let later = Time::from_millis(61_000);
+/// assert_eq!(blocked.lookup("10.9.1.2", later).as_deref(), Some(&b"internal"[..]));
+/// assert_eq!(blocked.lookup("192.0.2.1", later), None);
+/// # Ok::<(), sync_store::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct KeyvalZone {
+    table: Table,
+    match_by: MatchBy,
+    timeout_ms: Option<u64>,
+}
+
+replica_by_table!(KeyvalZone);
+
+impl KeyvalZone {
+    /// Begins a zone; `name` is what other nodes know it by.
+    pub fn builder(name: impl Into<String>) -> KeyvalZoneBuilder {
+        KeyvalZoneBuilder::new(name.into())
+    }
+
+    /// How [`Self::lookup`] finds records.
+    pub fn match_by(&self) -> MatchBy {
+        self.match_by
+    }
+
+    /// The value of exactly this key.
+    pub fn get(&self, key: impl AsRef<[u8]>, now: Time) -> Option<Vec<u8>> {
+        let mut value = Vec::new();
+        self.get_into(key, now, &mut value).then_some(value)
+    }
+
+    /// The same into a buffer, whose content is replaced. Answers whether the key is there; if not, the buffer holds anything.
+    ///
+    /// Allocates nothing if the buffer is large enough.
+    pub fn get_into(&self, key: impl AsRef<[u8]>, now: Time, value: &mut Vec<u8>) -> bool {
+        match self.key(key.as_ref()) {
+            Ok(key) => self.find(key.bytes(), now, value).is_some(),
+            Err(_) => false, // what cannot be a key is not there
+        }
+    }
+
+    /// The value for a key by the zone's type: the same key, the most specific range that contains the address, or the longest key
+    /// that is a prefix of this one.
+    pub fn lookup(&self, key: impl AsRef<[u8]>, now: Time) -> Option<Vec<u8>> {
+        let mut value = Vec::new();
+        self.lookup_into(key, now, &mut value).then_some(value)
+    }
+
+    /// The same into a buffer, like [`Self::get_into`].
+    pub fn lookup_into(&self, key: impl AsRef<[u8]>, now: Time, value: &mut Vec<u8>) -> bool {
+        let key = key.as_ref();
+        match self.match_by {
+            MatchBy::Exact => self.find(key, now, value).is_some(),
+            MatchBy::Ip => {
+                let Some(address) = address::parse_address(key) else { return false };
+                let host = Range::host(address);
+                (0..=host.bits()).rev().any(|bits| {
+                    self.table.has_length(host.bytes().len(), bits)
+                        && self.find(host.widened(bits).bytes(), now, value).is_some()
+                })
+            }
+            MatchBy::Prefix => {
+                let longest = key.len().min(self.table.settings().max_key);
+                (1..=longest).rev().any(|length| {
+                    self.table.has_length(length, 0) && self.find(&key[..length], now, value).is_some()
+                })
+            }
+        }
+    }
+
+    /// The whole record of exactly this key.
+    pub fn entry(&self, key: impl AsRef<[u8]>, now: Time) -> Option<Entry> {
+        let key = self.key(key.as_ref()).ok()?;
+        let mut value = Vec::new();
+        let Header { stamp, writer, time_ms, .. } = self.find(key.bytes(), now, &mut value)?.meta.header;
+        Some(Entry { value, expires_at: expires_at(time_ms), stamp, writer })
+    }
+
+    fn find(&self, key: &[u8], now: Time, value: &mut Vec<u8>) -> Option<Found> {
+        let found = self.table.find(key, self.table.hash(key), Some(value))?;
+        self.table.is_live(&found, now).then_some(found)
+    }
+
+    /// Writes a record, whether the key is there or not.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::EmptyKey`], [`Error::KeyTooLong`], [`Error::InvalidKey`], [`Error::RecordTooLarge`]; [`Error::ZoneFull`].
+    pub fn set(
+        &self,
+        key: impl AsRef<[u8]>,
+        value: impl AsRef<[u8]>,
+        now: Time,
+        expiry: Expiry,
+    ) -> Result<(), Error> {
+        self.write(key.as_ref(), Value::New(value.as_ref()), now, |_| Some(self.expiry_ms(now, expiry)))?;
+        Ok(())
+    }
+
+    /// Writes a record only if the key is not there.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::KeyExists`], and those of [`Self::set`].
+    pub fn insert(
+        &self,
+        key: impl AsRef<[u8]>,
+        value: impl AsRef<[u8]>,
+        now: Time,
+        expiry: Expiry,
+    ) -> Result<(), Error> {
+        let written = self.write(key.as_ref(), Value::New(value.as_ref()), now, |found| {
+            found.is_none().then(|| self.expiry_ms(now, expiry))
+        })?;
+        match written {
+            Written::Inserted(_) | Written::Replaced(_) => Ok(()),
+            // Overtaken: even if our record was there for a moment, what the key has now is somebody else's.
+            Written::Stopped(_) | Written::Overtaken => {
+                Err(Error::KeyExists { zone: self.table.settings().name.clone() })
+            }
+        }
+    }
+
+    /// Changes value or expiry of a record only if the key is there; `None` leaves the one or the other as it is.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::KeyNotFound`], and those of [`Self::set`].
+    pub fn update(
+        &self,
+        key: impl AsRef<[u8]>,
+        value: Option<&[u8]>,
+        now: Time,
+        expiry: Option<Expiry>,
+    ) -> Result<(), Error> {
+        let value = value.map_or(Value::Kept, Value::New);
+        let written = self.write(key.as_ref(), value, now, |found| {
+            let kept = found?.meta.header.time_ms;
+            Some(expiry.map_or(kept, |expiry| self.expiry_ms(now, expiry)))
+        })?;
+        match written {
+            Written::Replaced(_) => Ok(()),
+            Written::Inserted(_) | Written::Stopped(_) | Written::Overtaken => {
+                Err(Error::KeyNotFound { zone: self.table.settings().name.clone() })
+            }
+        }
+    }
+
+    /// Removes a record; false if the key is not there. What remains is a tombstone, so that the removal reaches every node.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::EmptyKey`], [`Error::KeyTooLong`], [`Error::InvalidKey`]; [`Error::ZoneFull`] only if several threads remove records of a
+    /// full zone in the same moment.
+    pub fn remove(&self, key: impl AsRef<[u8]>, now: Time) -> Result<bool, Error> {
+        self.remove_bytes(self.key(key.as_ref())?.bytes(), now)
+    }
+
+    fn remove_bytes(&self, key: &[u8], now: Time) -> Result<bool, Error> {
+        let written = self.table.upsert(now, key, Value::New(&[]), |found| match found {
+            Some(found) if self.table.is_live(found, now) => Step::Write(Header {
+                removed: true,
+                stamp: self.table.tick(now),
+                writer: self.table.settings().origin,
+                time_ms: 0,
+            }),
+            _ => Step::Stop,
+        })?;
+        let Written::Replaced(found) = written else { return Ok(false) };
+        self.table.mark(found.at);
+        Ok(true)
+    }
+
+    /// Removes every record that is there when its turn comes. Answers how many.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::remove`]; records before the failure are removed.
+    pub fn clear(&self, now: Time) -> Result<usize, Error> {
+        let (mut key, mut value) = (Vec::new(), Vec::new());
+        let mut removed = 0;
+        for at in 0..self.table.slots() {
+            if let Some(found) = self.table.copy_at(at, &mut key, &mut value)
+                && self.table.is_live(&found, now)
+            {
+                removed += usize::from(self.remove_bytes(&key, now)?);
+            }
+        }
+        Ok(removed)
+    }
+
+    /// Calls `f` with every record: key, value, when it expires. In no order; what is written meanwhile may be met or not.
+    pub fn for_each(&self, now: Time, mut f: impl FnMut(&[u8], &[u8], Option<Time>)) {
+        let (mut key, mut value) = (Vec::new(), Vec::new());
+        for at in 0..self.table.slots() {
+            let Some(found) = self.table.copy_at(at, &mut key, &mut value) else { continue };
+            if !self.table.is_live(&found, now) {
+                continue;
+            }
+            let expires_at = expires_at(found.meta.header.time_ms);
+            match self.match_by {
+                MatchBy::Ip => {
+                    if let Some(range) = Range::from_bytes(&key) {
+                        f(range.to_string().as_bytes(), &value, expires_at);
+                    }
+                }
+                MatchBy::Exact | MatchBy::Prefix => f(&key, &value, expires_at),
+            }
+        }
+    }
+
+    /// How many records there are. Looks at all of them; [`Replica::stats`](crate::Replica::stats) has a cheap count that includes expired ones.
+    pub fn len(&self, now: Time) -> usize {
+        self.table.count_live(now)
+    }
+
+    /// Whether there is no record.
+    pub fn is_empty(&self, now: Time) -> bool {
+        !self.table.any_live(now)
+    }
+
+    /// Writes a record that expires when `decide` says, given the live record; `None` = leave it.
+    fn write(
+        &self,
+        key: &[u8],
+        value: Value<'_>,
+        now: Time,
+        decide: impl Fn(Option<&Found>) -> Option<u64>,
+    ) -> Result<Written, Error> {
+        let key = self.key(key)?;
+        if let Value::New(value) = value {
+            self.table.check(key.bytes(), value)?;
+        }
+        let written = self.table.upsert(now, key.bytes(), value, |found| {
+            let live = found.filter(|found| self.table.is_live(found, now));
+            match decide(live) {
+                Some(time_ms) => Step::Write(Header {
+                    removed: false,
+                    stamp: self.table.tick(now),
+                    writer: self.table.settings().origin,
+                    time_ms,
+                }),
+                None => Step::Stop,
+            }
+        })?;
+        match written {
+            Written::Inserted(at) => self.table.mark(at),
+            Written::Replaced(found) => self.table.mark(found.at),
+            Written::Stopped(_) | Written::Overtaken => {}
+        }
+        Ok(written)
+    }
+
+    /// The key as the table holds it.
+    fn key<'a>(&self, key: &'a [u8]) -> Result<Key<'a>, Error> {
+        if self.match_by != MatchBy::Ip {
+            self.table.check(key, &[])?;
+            return Ok(Key::Plain(key));
+        }
+        Range::parse(key).map(Key::Range).ok_or_else(|| Error::InvalidKey {
+            zone: self.table.settings().name.clone(),
+            key: String::from_utf8_lossy(key).into_owned(),
+            expected: "an address or a range, such as 10.1.2.3, 10.0.0.0/8 or 2001:db8::/32",
+        })
+    }
+
+    fn expiry_ms(&self, now: Time, expiry: Expiry) -> u64 {
+        let after = match expiry {
+            Expiry::Default => self.timeout_ms,
+            Expiry::After(after) => Some(millis(after)),
+            Expiry::Never => None,
+        };
+        // At least 1: 0 means never.
+        after.map_or(0, |after| now.as_millis().saturating_add(after).max(1))
+    }
+}
+
+fn expires_at(time_ms: u64) -> Option<Time> {
+    (time_ms != 0).then(|| Time::from_millis(time_ms))
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests;

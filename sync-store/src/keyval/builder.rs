@@ -1,0 +1,109 @@
+//! The settings of a keyval zone.
+
+use std::time::Duration;
+
+use crate::lengths::{Lengths, MatchBy};
+use crate::stamp::MAX_CLOCK_SKEW;
+use crate::table::{self, Settings, Table, millis};
+use crate::{Error, Origin, ZoneKind};
+
+use super::KeyvalZone;
+use super::address::Range;
+
+/// The settings of a [`KeyvalZone`] to be made; see [`KeyvalZone::builder`].
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct KeyvalZoneBuilder {
+    name: String,
+    size: u64,
+    origin: Option<Origin>,
+    timeout: Option<Duration>,
+    match_by: MatchBy,
+    max_record: usize,
+    tombstone_retention: Duration,
+    max_clock_skew: Duration,
+}
+
+impl KeyvalZoneBuilder {
+    pub(super) fn new(name: String) -> Self {
+        Self {
+            name,
+            size: table::SIZE,
+            origin: None,
+            timeout: None,
+            match_by: MatchBy::default(),
+            max_record: table::MAX_RECORD,
+            tombstone_retention: table::TOMBSTONE_RETENTION,
+            max_clock_skew: MAX_CLOCK_SKEW,
+        }
+    }
+
+    /// Bytes of the zone, everything included; it never takes more. A record of up to 32 bytes of key and value takes 64, larger ones 32 more than
+    /// their size, in steps of 64; the index is sized for records of 128 bytes and adds a quarter to those. Default: 1 MiB.
+    pub fn size(mut self, size: u64) -> Self {
+        self.size = size;
+        self
+    }
+
+    /// The identity that this node publishes under. Default: a random one.
+    pub fn origin(mut self, origin: Origin) -> Self {
+        self.origin = Some(origin);
+        self
+    }
+
+    /// After which time records expire that do not say so themselves. Default: never.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = Some(timeout);
+        self
+    }
+
+    /// How looked-up keys find records. Default: exactly.
+    pub fn match_by(mut self, match_by: MatchBy) -> Self {
+        self.match_by = match_by;
+        self
+    }
+
+    /// The most bytes of key and value together, up to 64 KiB. Default: 16 KiB.
+    pub fn max_record(mut self, bytes: usize) -> Self {
+        self.max_record = bytes;
+        self
+    }
+
+    /// How long a tombstone is kept, and an expired record while there is room: longer than any node is cut off and comes back with older writes. Default: an hour.
+    pub fn tombstone_retention(mut self, retention: Duration) -> Self {
+        self.tombstone_retention = retention;
+        self
+    }
+
+    /// How far ahead of ours the clocks of peers may be. Default: [`MAX_CLOCK_SKEW`].
+    pub fn max_clock_skew(mut self, skew: Duration) -> Self {
+        self.max_clock_skew = skew;
+        self
+    }
+
+    /// Makes the zone.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidSize`], [`Error::InvalidSetting`].
+    pub fn build(self) -> Result<KeyvalZone, Error> {
+        table::check_max_record(&self.name, self.max_record)?;
+        let table = Table::new(Settings {
+            kind: ZoneKind::Keyval,
+            origin: self.origin.unwrap_or_else(Origin::random),
+            size: self.size,
+            match_by: self.match_by,
+            max_key: Lengths::max_key(self.match_by).min(self.max_record),
+            is_key: match self.match_by {
+                MatchBy::Exact | MatchBy::Prefix => |_| true,
+                MatchBy::Ip => |key| Range::from_bytes(key).is_some(),
+            },
+            max_record: self.max_record,
+            idle_ms: 0,
+            retention_ms: millis(self.tombstone_retention),
+            max_clock_skew: self.max_clock_skew,
+            name: self.name,
+        })?;
+        Ok(KeyvalZone { table, match_by: self.match_by, timeout_ms: self.timeout.map(millis) })
+    }
+}

@@ -1,0 +1,202 @@
+//! Which server a session belongs to; the last learned one wins.
+
+mod builder;
+
+use crate::block::Header;
+use crate::table::{Found, Step, Table, Value, Written, replica_by_table};
+use crate::time::Time;
+use crate::{Error, Origin, Stamp};
+
+pub use builder::StickyZoneBuilder;
+
+/// A session, as [`StickyZone::entry`] answers it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Session {
+    /// The server that it belongs to.
+    pub server: Vec<u8>,
+    /// Its last access, as far as this node knows.
+    pub last_access: Time,
+    /// When the server was learned.
+    pub stamp: Stamp,
+    /// Who learned it.
+    pub writer: Origin,
+}
+
+/// A sticky zone: sessions and the servers they belong to. A session that is not accessed for the zone's time-out is forgotten; a zone that is
+/// full forgets the sessions that were not accessed for longest.
+///
+/// Every [`lookup`](Self::lookup) is an access. To keep readers from writing, the last access is recorded only when it is 1/64 of
+/// the time-out later than what is recorded; and to keep reading from flooding the cluster, it is published only when it is 1/8 later than what was published. What a node
+/// knows of a session's last access may thus be too early by 9/64 of the time-out, so that is how much longer than the time-out every node
+/// keeps a session: none forgets one early.
+///
+/// A server is a name or an address: it has to mean the same on every node.
+///
+/// ```
+/// use std::time::Duration;
+/// use sync_store::{StickyZone, Time};
+///
+/// let sessions = StickyZone::builder("sessions").size(1 << 20).timeout(Duration::from_secs(600)).build()?;
+/// sessions.learn("cookie-1", "10.0.0.1:80", Time::from_millis(0))?;
+/// assert_eq!(sessions.lookup("cookie-1", Time::from_millis(500_000)).as_deref(), Some(&b"10.0.0.1:80"[..]));
+/// assert!(sessions.lookup("cookie-1", Time::from_millis(1_000_000)).is_some()); // kept alive by the access before
+/// assert!(sessions.lookup("cookie-1", Time::from_millis(2_000_000)).is_none());
+/// # Ok::<(), sync_store::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct StickyZone {
+    table: Table,
+    timeout_ms: u64,
+}
+
+replica_by_table!(StickyZone);
+
+/// The part of the time-out by which an access must be later than the recorded one to be recorded.
+const RECORD_SHARE: u64 = 64;
+/// The part of the time-out by which an access must be later than the published one to be published.
+const PUBLISH_SHARE: u64 = 8;
+
+/// How long after the last access that a node knows of a session is gone.
+const fn idle_ms(timeout_ms: u64) -> u64 {
+    timeout_ms.saturating_add(timeout_ms / RECORD_SHARE).saturating_add(timeout_ms / PUBLISH_SHARE)
+}
+
+impl StickyZone {
+    /// Begins a zone; `name` is what other nodes know it by.
+    pub fn builder(name: impl Into<String>) -> StickyZoneBuilder {
+        StickyZoneBuilder::new(name.into())
+    }
+
+    /// Learns that a session belongs to a server. Of a session that belongs to it already this is an access, nothing more.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::EmptyKey`], [`Error::KeyTooLong`], [`Error::RecordTooLarge`]. [`Error::ZoneFull`] if nothing can be evicted: the zone
+    /// holds tombstones, or records that are all too small to give room to this one.
+    pub fn learn(&self, session: impl AsRef<[u8]>, server: impl AsRef<[u8]>, now: Time) -> Result<(), Error> {
+        let (session, server) = (session.as_ref(), server.as_ref());
+        self.table.check(session, server)?;
+        let hash = self.table.hash(session);
+        let mut known = Vec::new();
+        let written = self.table.upsert(now, session, Value::New(server), |found| {
+            if found.is_some_and(|found| self.table.is_live(found, now))
+                && let Some(found) = self.table.find(session, hash, Some(&mut known))
+                && known == server
+                && self.table.is_live(&found, now)
+            {
+                self.touch(&found, now);
+                return Step::Stop;
+            }
+            Step::Write(self.header(now, false, now.as_millis()))
+        })?;
+        self.mark(&written);
+        Ok(())
+    }
+
+    /// The server of a session. An access: keeps the session alive.
+    pub fn lookup(&self, session: impl AsRef<[u8]>, now: Time) -> Option<Vec<u8>> {
+        let mut server = Vec::new();
+        self.lookup_into(session, now, &mut server).then_some(server)
+    }
+
+    /// The same into a buffer, whose content is replaced. Answers whether the session is there; if not, the buffer holds anything.
+    ///
+    /// Allocates nothing if the buffer is large enough.
+    pub fn lookup_into(&self, session: impl AsRef<[u8]>, now: Time, server: &mut Vec<u8>) -> bool {
+        let found = self.find(session.as_ref(), now, server);
+        if let Some(found) = &found {
+            self.touch(found, now);
+        }
+        found.is_some()
+    }
+
+    /// The server of a session, without accessing it.
+    pub fn peek(&self, session: impl AsRef<[u8]>, now: Time) -> Option<Vec<u8>> {
+        let mut server = Vec::new();
+        self.find(session.as_ref(), now, &mut server).map(|_| server)
+    }
+
+    /// Everything about a session, without accessing it.
+    pub fn entry(&self, session: impl AsRef<[u8]>, now: Time) -> Option<Session> {
+        let mut server = Vec::new();
+        let found = self.find(session.as_ref(), now, &mut server)?;
+        let Header { stamp, writer, .. } = found.meta.header;
+        Some(Session { server, last_access: Time::from_millis(self.table.time_ms(&found)), stamp, writer })
+    }
+
+    /// Forgets a session, on every node; false if it is not there.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::EmptyKey`], [`Error::KeyTooLong`]; [`Error::ZoneFull`] only if several threads forget sessions of a zone full of
+    /// tombstones in the same moment.
+    pub fn forget(&self, session: impl AsRef<[u8]>, now: Time) -> Result<bool, Error> {
+        let session = session.as_ref();
+        self.table.check(session, &[])?;
+        let written = self.table.upsert(now, session, Value::New(&[]), |found| match found {
+            Some(found) if self.table.is_live(found, now) => {
+                Step::Write(self.header(now, true, found.meta.header.time_ms))
+            }
+            _ => Step::Stop,
+        })?;
+        self.mark(&written);
+        Ok(matches!(written, Written::Replaced(_)))
+    }
+
+    /// Calls `f` with every session: session, server, last access. In no order; what is written meanwhile may be met or not.
+    pub fn for_each(&self, now: Time, mut f: impl FnMut(&[u8], &[u8], Time)) {
+        let (mut key, mut value) = (Vec::new(), Vec::new());
+        for at in 0..self.table.slots() {
+            if let Some(found) = self.table.copy_at(at, &mut key, &mut value)
+                && self.table.is_live(&found, now)
+            {
+                f(&key, &value, Time::from_millis(self.table.time_ms(&found)));
+            }
+        }
+    }
+
+    /// How many sessions there are. Looks at all of them; [`Replica::stats`](crate::Replica::stats) has a cheap count that includes expired ones.
+    pub fn len(&self, now: Time) -> usize {
+        self.table.count_live(now)
+    }
+
+    /// Whether there is no session.
+    pub fn is_empty(&self, now: Time) -> bool {
+        !self.table.any_live(now)
+    }
+
+    fn find(&self, session: &[u8], now: Time, server: &mut Vec<u8>) -> Option<Found> {
+        let found = self.table.find(session, self.table.hash(session), Some(server))?;
+        self.table.is_live(&found, now).then_some(found)
+    }
+
+    fn header(&self, now: Time, removed: bool, time_ms: u64) -> Header {
+        Header { removed, stamp: self.table.tick(now), writer: self.table.settings().origin, time_ms }
+    }
+
+    fn mark(&self, written: &Written) {
+        match written {
+            Written::Inserted(at) => self.table.mark(*at),
+            Written::Replaced(found) => self.table.mark(found.at),
+            Written::Stopped(_) | Written::Overtaken => {}
+        }
+    }
+
+    /// Records an access, if it is enough later than what is recorded; has it published, if it is enough later than what the cluster knows.
+    ///
+    /// The second question is asked only when the first was answered with yes, so that a session under load is marked once, not by
+    /// every reader until the publisher comes.
+    fn touch(&self, found: &Found, now: Time) {
+        let now_ms = now.as_millis();
+        if now_ms > self.table.time_ms(found).saturating_add(self.timeout_ms / RECORD_SHARE)
+            && self.table.raise_time(found, now_ms)
+            && now_ms > found.meta.header.time_ms.saturating_add(self.timeout_ms / PUBLISH_SHARE)
+        {
+            self.table.mark(found.at);
+        }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests;

@@ -1,0 +1,109 @@
+//! The settings of a sticky zone.
+
+use std::time::Duration;
+
+use crate::block::KEY_MAX;
+use crate::lengths::MatchBy;
+use crate::stamp::MAX_CLOCK_SKEW;
+use crate::table::{self, Settings, Table, millis};
+use crate::{Error, Origin, ZoneKind};
+
+use super::{StickyZone, idle_ms};
+
+/// The settings of a [`StickyZone`] to be made; see [`StickyZone::builder`].
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct StickyZoneBuilder {
+    name: String,
+    size: u64,
+    origin: Option<Origin>,
+    timeout: Duration,
+    max_record: usize,
+    tombstone_retention: Duration,
+    max_clock_skew: Duration,
+}
+
+impl StickyZoneBuilder {
+    pub(super) fn new(name: String) -> Self {
+        Self {
+            name,
+            size: table::SIZE,
+            origin: None,
+            timeout: Duration::from_secs(600),
+            max_record: table::MAX_RECORD,
+            tombstone_retention: table::TOMBSTONE_RETENTION,
+            max_clock_skew: MAX_CLOCK_SKEW,
+        }
+    }
+
+    /// Bytes of the zone, everything included; it never takes more. A session with up to 32 bytes of key and server takes 64, larger ones 32 more than their
+    /// size, in steps of 64; the index is sized for 128 bytes and adds three eighths to those. Default: 1 MiB.
+    pub fn size(mut self, size: u64) -> Self {
+        self.size = size;
+        self
+    }
+
+    /// The identity that this node publishes under. Default: a random one.
+    pub fn origin(mut self, origin: Origin) -> Self {
+        self.origin = Some(origin);
+        self
+    }
+
+    /// After which time without an access a session is forgotten (and 9/64 of it, see [`StickyZone`]). At least a millisecond. Default: ten
+    /// minutes.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    /// The most bytes of session and server together, up to 64 KiB. Default: 16 KiB.
+    pub fn max_record(mut self, bytes: usize) -> Self {
+        self.max_record = bytes;
+        self
+    }
+
+    /// How long a tombstone is kept: longer than any node is cut off and comes back with older sessions, but never longer than the time-out, after which those
+    /// have expired. Default: an hour.
+    pub fn tombstone_retention(mut self, retention: Duration) -> Self {
+        self.tombstone_retention = retention;
+        self
+    }
+
+    /// How far ahead of ours the clocks of peers may be. Default: [`MAX_CLOCK_SKEW`].
+    pub fn max_clock_skew(mut self, skew: Duration) -> Self {
+        self.max_clock_skew = skew;
+        self
+    }
+
+    /// Makes the zone.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidSize`], [`Error::InvalidSetting`].
+    pub fn build(self) -> Result<StickyZone, Error> {
+        table::check_max_record(&self.name, self.max_record)?;
+        let timeout_ms = millis(self.timeout);
+        if timeout_ms == 0 {
+            return Err(Error::InvalidSetting {
+                zone: self.name,
+                setting: "timeout",
+                value: format!("{:?}", self.timeout),
+                expected: "a millisecond at least",
+            });
+        }
+        let table = Table::new(Settings {
+            kind: ZoneKind::Sticky,
+            origin: self.origin.unwrap_or_else(Origin::random),
+            size: self.size,
+            match_by: MatchBy::Exact,
+            max_key: KEY_MAX.min(self.max_record),
+            is_key: |_| true,
+            max_record: self.max_record,
+            idle_ms: idle_ms(timeout_ms),
+            retention_ms: millis(self.tombstone_retention).min(timeout_ms),
+            max_clock_skew: self.max_clock_skew,
+            name: self.name,
+        })?;
+        Ok(StickyZone { table, timeout_ms })
+    }
+}

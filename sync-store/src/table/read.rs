@@ -1,0 +1,116 @@
+//! Reading: optimistic, without writing shared memory.
+//!
+//! Load the slot, copy the record, then look whether the slot still holds the same word: if so nothing was reused meanwhile, and the copy is
+//! whole. A reader is lock-free, not wait-free: whenever it has to begin again, a writer has succeeded.
+
+use crate::block::{Block, Head, Meta};
+use crate::index::BUCKET;
+use crate::slot::{Slot, SlotState};
+use crate::words::{Ordering, fence};
+
+use super::Table;
+
+/// A record as it was found, to be changed only if it is still the same.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Found {
+    /// The position of its slot.
+    pub(crate) at: usize,
+    /// What the slot held.
+    pub(crate) slot: Slot,
+    pub(crate) meta: Meta,
+}
+
+impl Table {
+    /// Runs `f` on the block of a slot; `None` if the slot changed meanwhile, and what `f` saw means nothing.
+    #[inline]
+    pub(super) fn read<R>(&self, at: usize, slot: Slot, f: impl FnOnce(Block<'_>, Head) -> R) -> Option<R> {
+        let block = self.parts.blocks.at(&self.region, slot.line());
+        let (head, stamp) = (block.head(), block.stamp());
+        let result = f(block, head);
+        // Acquire: pairs with the release fence in `Block::fill`. Had any load above met a store of the block's next life, the
+        // load of the slot below would find it changed.
+        fence(Ordering::Acquire);
+        let unchanged = self.parts.index.word(&self.region, at).load(Ordering::Relaxed) == slot.raw();
+        // The stamp too: stamps do not repeat, the version of a slot does after sixteen million changes.
+        (unchanged && block.head() == head && block.stamp() == stamp).then_some(result)
+    }
+
+    /// Finds the record of a key, tombstones and expired ones included, and copies its value into `value` if asked to.
+    #[inline]
+    pub(crate) fn find(&self, key: &[u8], hash: u64, mut value: Option<&mut Vec<u8>>) -> Option<Found> {
+        let candidates = self.parts.index.candidates(hash);
+        let tag = Slot::tag_of(hash);
+        for first in candidates.main {
+            for at in first..first + BUCKET {
+                if let Some(found) = self.find_at(at, tag, key, value.as_deref_mut()) {
+                    return Some(found);
+                }
+            }
+        }
+        if !self.parts.index.overflow_in_use(&self.region) {
+            return None;
+        }
+        candidates.overflow_slots().find_map(|at| self.find_at(at, tag, key, value.as_deref_mut()))
+    }
+
+    pub(crate) fn hash(&self, key: &[u8]) -> u64 {
+        self.region.hash(key)
+    }
+
+    #[inline]
+    fn find_at(&self, at: usize, tag: u64, key: &[u8], mut value: Option<&mut Vec<u8>>) -> Option<Found> {
+        loop {
+            let slot = self.parts.index.load(&self.region, at);
+            if slot.tag() != tag || slot.state() != SlotState::Live {
+                return None;
+            }
+            let read = self.read(at, slot, |block, head| {
+                if !block.has_key(head, key) {
+                    return None;
+                }
+                if let Some(value) = value.as_deref_mut() {
+                    value.clear();
+                    block.copy_value(head, value, || self.is_still(at, slot));
+                }
+                Some(block.meta(head))
+            });
+            if let Some(meta) = read {
+                return meta.map(|meta| Found { at, slot, meta });
+            }
+        }
+    }
+
+    /// Whether a slot is as it was; a hint, not a validation.
+    fn is_still(&self, at: usize, slot: Slot) -> bool {
+        self.parts.index.word(&self.region, at).load(Ordering::Relaxed) == slot.raw()
+    }
+
+    /// The record in a slot, without its bytes.
+    pub(crate) fn meta_at(&self, at: usize) -> Option<Found> {
+        self.live_at(at, |block, head| block.meta(head)).map(|(slot, meta)| Found { at, slot, meta })
+    }
+
+    /// The record in a slot; its key and value in the two buffers.
+    pub(crate) fn copy_at(&self, at: usize, key: &mut Vec<u8>, value: &mut Vec<u8>) -> Option<Found> {
+        let copied = self.live_at(at, |block, head| {
+            key.clear();
+            value.clear();
+            block.copy_key(head, key);
+            block.copy_value(head, value, || true);
+            block.meta(head)
+        });
+        copied.map(|(slot, meta)| Found { at, slot, meta })
+    }
+
+    fn live_at<R>(&self, at: usize, mut f: impl FnMut(Block<'_>, Head) -> R) -> Option<(Slot, R)> {
+        loop {
+            let slot = self.parts.index.load(&self.region, at);
+            if slot.state() != SlotState::Live {
+                return None;
+            }
+            if let Some(result) = self.read(at, slot, &mut f) {
+                return Some((slot, result));
+            }
+        }
+    }
+}

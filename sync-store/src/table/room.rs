@@ -1,0 +1,212 @@
+//! Making room, by request when there is none and by the sweeper before.
+//!
+//! A keyval zone gives up expired records and tombstones whose time is over, nothing else. A sticky zone evicts: the least recently
+//! accessed of a few records sampled at random, expired ones first, tombstones never (a removal that is forgotten too early comes back), and records
+//! that were not published yet only if there is no other. Eviction is local and leaves no tombstone.
+
+use crate::ZoneKind;
+use crate::blocks::Owned;
+use crate::counters::Counter;
+use crate::index::Candidates;
+use crate::time::Time;
+
+use super::{Found, Table};
+
+/// Records compared before one is evicted. Eight keep what the best choice would keep to within a few percent.
+const SAMPLE: usize = 8;
+/// Slots looked at for one sample, or for something expired: bounded, whatever the zone holds.
+const STEPS: usize = 1024;
+/// Victims for one new record, before giving up.
+const VICTIMS: usize = 8;
+/// Slots that one sweep visits at least, if there are so many. Of larger zones it visits one in 64, so that a sweep a few times a second
+/// has seen all of them within half a minute.
+const SWEEP: usize = 4096;
+
+/// How gladly a record is given up; the smallest first.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Rank {
+    Spent,
+    Published { time_ms: u64 },
+    Dirty { time_ms: u64 },
+}
+
+impl Table {
+    /// A block of `lines` cache lines, if need be by giving up records; `None` if the zone is full.
+    pub(super) fn allocate(&self, now: Time, lines: u32) -> Option<Owned> {
+        let free = self
+            .parts
+            .blocks
+            .capacity_lines()
+            .saturating_sub(self.parts.counters.get(&self.region, Counter::Lines));
+        let taken = if free >= u64::from(lines) { self.parts.blocks.take(&self.region, lines) } else { None };
+        taken
+            .or_else(|| if self.is_sticky() { self.evict(now, lines) } else { self.reclaim(now, lines) })
+            .or_else(|| self.parts.blocks.take_thoroughly(&self.region, lines))
+    }
+
+    /// Empties one of the slots where a new key may lie; false if all have to stay.
+    pub(super) fn empty_one_of(&self, now: Time, candidates: Candidates) -> bool {
+        // Several attempts: each failure means that somebody else changed the victim.
+        for _ in 0..VICTIMS {
+            let found = candidates.slots().filter_map(|at| self.meta_at(at));
+            let Some((rank, victim)) = self.least(now, found, usize::MAX) else {
+                return false;
+            };
+            if let Some(block) = self.give_up(rank, &victim) {
+                self.free(block);
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Frees what is over, from where the last call ended, at most `budget` records. Answers how many it freed.
+    pub(crate) fn sweep(&self, now: Time, budget: usize) -> usize {
+        let slots = self.slots();
+        let start = self.parts.counters.get(&self.region, Counter::SweepHand) as usize % slots;
+        let visit = (slots / 64).max(SWEEP).min(slots);
+        let crowded = self.is_crowded();
+        let mut freed = 0;
+        let mut visited = 0;
+        while visited < visit && freed < budget {
+            let at = (start + visited) % slots;
+            visited += 1;
+            let Some(found) = self.meta_at(at) else {
+                self.finish_pending(at);
+                continue;
+            };
+            if self.is_sweepable(&found, now, crowded)
+                && let Some(block) = self.give_up(Rank::Spent, &found)
+            {
+                self.free(block);
+                freed += 1;
+            }
+        }
+        self.parts.counters.set(&self.region, Counter::SweepHand, ((start + visited) % slots) as u64);
+        freed
+    }
+
+    /// Whether less than a quarter of the memory or three eighths of the slots are left.
+    fn is_crowded(&self) -> bool {
+        let get = |counter| self.parts.counters.get(&self.region, counter);
+        let slots_taken = get(Counter::Records) + get(Counter::Tombstones);
+        get(Counter::Lines) * 4 > self.parts.blocks.capacity_lines() * 3
+            || slots_taken * 8 > self.slots() as u64 * 5
+    }
+
+    /// Whether the sweeper frees a record.
+    ///
+    /// An expired keyval record has a second job: like a tombstone it keeps an older write that is still under way from coming back to life. While there is
+    /// room it stays for as long as a tombstone of that stamp would. (A session needs no such thing: an older record of it has an older last
+    /// access, and is expired when it comes.)
+    fn is_sweepable(&self, found: &Found, now: Time, crowded: bool) -> bool {
+        self.is_spent(found, now) && (self.is_sticky() || crowded || self.is_retained_no_more(found, now))
+    }
+
+    /// Whether a tombstone of the record's stamp has been kept for long enough.
+    fn is_retained_no_more(&self, found: &Found, now: Time) -> bool {
+        let stamp_ms = found.meta.header.stamp.millis();
+        stamp_ms.saturating_add(self.settings.retention_ms) <= now.as_millis()
+    }
+
+    /// Whether a record can go when room is needed: expired, or a tombstone that was kept for long enough.
+    fn is_spent(&self, found: &Found, now: Time) -> bool {
+        let header = &found.meta.header;
+        if header.removed {
+            self.is_retained_no_more(found, now)
+        } else {
+            self.is_expired(header, self.time_ms(found), now)
+        }
+    }
+
+    fn rank(&self, found: &Found, now: Time) -> Option<Rank> {
+        if self.is_spent(found, now) {
+            return Some(Rank::Spent);
+        }
+        if self.settings.kind == ZoneKind::Keyval || found.meta.header.removed {
+            return None;
+        }
+        let time_ms = self.time_ms(found);
+        let dirty = self.parts.dirty.is_marked(&self.region, found.at);
+        Some(if dirty { Rank::Dirty { time_ms } } else { Rank::Published { time_ms } })
+    }
+
+    /// The one to give up first, of at most `sample` that can be given up.
+    fn least(&self, now: Time, found: impl Iterator<Item = Found>, sample: usize) -> Option<(Rank, Found)> {
+        found
+            .filter_map(|found| Some((self.rank(&found, now)?, found)))
+            .take(sample)
+            .min_by_key(|(rank, _)| *rank)
+    }
+
+    /// Unlinks a record that was chosen; answers its block, or `None` if it has changed.
+    fn give_up(&self, rank: Rank, victim: &Found) -> Option<Owned> {
+        let block = self.unlink(victim.at, victim.slot)?;
+        match rank {
+            Rank::Spent if victim.meta.header.removed => {}
+            Rank::Spent => _ = self.count(Counter::Expired, 1),
+            Rank::Published { .. } | Rank::Dirty { .. } => _ = self.count(Counter::Evicted, 1),
+        }
+        Some(block)
+    }
+
+    /// Keyval: frees expired records from where the last search ended, until one has given its block for `lines`.
+    fn reclaim(&self, now: Time, lines: u32) -> Option<Owned> {
+        let steps = self.slots().min(STEPS);
+        let start = self.count(Counter::VictimHand, steps as i64) as usize;
+        for at in 0..steps {
+            let Some(found) = self.meta_at((start + at) % self.slots()) else { continue };
+            if !self.is_spent(&found, now) {
+                continue;
+            }
+            let Some(mut block) = self.give_up(Rank::Spent, &found) else { continue };
+            if self.parts.blocks.fit(&self.region, &mut block, lines) {
+                return Some(block);
+            }
+            self.free(block);
+        }
+        None
+    }
+
+    /// Sticky: evicts until there is a block of `lines`.
+    fn evict(&self, now: Time, lines: u32) -> Option<Owned> {
+        for _ in 0..VICTIMS {
+            // Places that follow the golden ratio: never the same neighbourhood twice in a row.
+            let turn = self.count(Counter::VictimHand, 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            let start = ((u128::from(turn) * self.slots() as u128) >> 64) as usize;
+            let steps = self.slots().min(STEPS);
+            let found = (0..steps).filter_map(|at| self.meta_at((start + at) % self.slots()));
+            let (rank, victim) = self.least(now, found, SAMPLE)?;
+            if let Some(block) = self.give_up(rank, &victim)
+                && let Some(block) = self.grow(now, block, lines)
+            {
+                return Some(block);
+            }
+        }
+        None
+    }
+
+    /// Makes the block of a victim large enough, if need be by evicting its neighbours too: where a block ends, free memory or
+    /// another block begins.
+    fn grow(&self, now: Time, mut block: Owned, lines: u32) -> Option<Owned> {
+        while !self.parts.blocks.fit(&self.region, &mut block, lines) {
+            let neighbour = self.parts.blocks.line_behind(&block).and_then(|line| self.record_at_line(line));
+            let taken = neighbour.and_then(|found| self.give_up(self.rank(&found, now)?, &found));
+            let Some(taken) = taken else {
+                self.free(block);
+                return None;
+            };
+            block.lines += taken.lines;
+        }
+        Some(block)
+    }
+
+    /// The record whose block begins at `line`, if one does.
+    fn record_at_line(&self, line: u32) -> Option<Found> {
+        let block = self.parts.blocks.at(&self.region, line);
+        let mut key = Vec::new();
+        block.copy_key(block.head(), &mut key);
+        // Whatever those bytes were: if they are a key whose record lies in that block, it is the one.
+        self.find(&key, self.hash(&key), None).filter(|found| found.slot.line() == line)
+    }
+}

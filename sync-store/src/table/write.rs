@@ -1,0 +1,351 @@
+//! Writing: replace a record by one compare-and-swap, insert a new one in two steps.
+//!
+//! **Inserting without a latch.** The empty slot that a new key takes is chosen by what the inserting thread happens to see, so two threads may
+//! choose two slots for one key. Hence:
+//!
+//! 1. Put the record into an empty slot as *pending*. Readers pass by pending slots.
+//! 2. *Second look*, behind a sequentially consistent fence: read all slots where the key may lie. A live copy: abort the pending
+//!    one. A pending copy at a higher position: abort that. A pending copy at a lower position: abort our own, then take the second look for that
+//!    one, from the start; anybody may finish anybody's insert.
+//! 3. Found alone: make it live. If that fails, somebody finished or aborted it.
+//!
+//! Why at most one copy becomes live: take two that did, A and B, and the looks that promoted them. Both begin with a fence, and one of the fences
+//! is first in the single order of all of them, say A's. A was pending before its look began, so B's look, behind the later fence, finds A in its
+//! slot: live (then it aborts B), pending and lower (then it does not promote B), or pending and higher (then it aborts A, or fails to because A
+//! has just become live, reads again, and aborts B).
+//!
+//! Why somebody always finishes: a look only ever moves to a lower position, of which there are two dozen. A thread that dies in between leaves a pending
+//! slot, which the next insert of that key or the sweeper finishes.
+
+use crate::block::{Draft, Header};
+use crate::blocks::Owned;
+use crate::slot::{Slot, SlotState};
+use crate::time::Time;
+use crate::words::{Ordering, fence};
+use crate::{Error, Origin, Stamp};
+
+use super::{Found, Table};
+
+/// The value of a record to be written.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Value<'a> {
+    /// This one.
+    New(&'a [u8]),
+    /// That of the record it replaces.
+    Kept,
+}
+
+/// What to do about the record that was found, or found missing.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Step {
+    /// Write this.
+    Write(Header),
+    /// Leave everything as it is.
+    Stop,
+}
+
+/// What was done.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Written {
+    /// There was no record of the key; now there is, in this slot.
+    Inserted(usize),
+    /// This record was replaced.
+    Replaced(Found),
+    /// Nothing, as decided about this record.
+    Stopped(Option<Found>),
+    /// The record was inserted and at once replaced by somebody else's with a later stamp; or it was not inserted because of that one.
+    /// Which of the two cannot be told, and need not: either way the later record is what the key has now.
+    Overtaken,
+}
+
+/// How an insert ended.
+enum Insertion {
+    Live(usize),
+    /// Not inserted; what is there now has to be read again.
+    Lost,
+    /// Somebody else finished or aborted it, and more has happened since.
+    Unknown,
+}
+
+/// What became of a pending slot.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    Promoted,
+    Aborted,
+    /// Somebody else has decided.
+    Decided,
+}
+
+/// What a second look found of the same key.
+enum Look {
+    Alone,
+    Taken,
+    Lower(usize, Slot),
+}
+
+impl Table {
+    /// Writes a record as `decide` says, given the one that is there, whatever its state. `decide` is asked again, and must answer with a new stamp, whenever
+    /// somebody else was quicker.
+    pub(crate) fn upsert(
+        &self,
+        now: Time,
+        key: &[u8],
+        value: Value<'_>,
+        mut decide: impl FnMut(Option<&Found>) -> Step,
+    ) -> Result<Written, Error> {
+        let hash = self.hash(key);
+        let mut kept = Vec::new();
+        loop {
+            let found = match value {
+                Value::New(_) => self.find(key, hash, None),
+                Value::Kept => self.find(key, hash, Some(&mut kept)),
+            };
+            let Step::Write(header) = decide(found.as_ref()) else {
+                return Ok(Written::Stopped(found));
+            };
+            let value = match value {
+                _ if header.removed => &[],
+                Value::New(value) => value,
+                Value::Kept => kept.as_slice(),
+            };
+            let draft = Draft { key, value, header };
+            let Some(found) = found else {
+                match self.insert(now, hash, &draft)? {
+                    Insertion::Live(at) => return Ok(Written::Inserted(at)),
+                    Insertion::Lost => continue,
+                    Insertion::Unknown => {}
+                }
+                let order = |header: &Header| -> (Stamp, Origin) { (header.stamp, header.writer) };
+                match self.find(key, hash, None) {
+                    Some(found) if order(&found.meta.header) == order(&header) => {
+                        return Ok(Written::Inserted(found.at));
+                    }
+                    Some(found) if order(&found.meta.header) > order(&header) => {
+                        return Ok(Written::Overtaken);
+                    }
+                    _ => continue,
+                }
+            };
+            if self.replace(now, &found, &draft)? {
+                return Ok(Written::Replaced(found));
+            }
+        }
+    }
+
+    /// Replaces a record; false if it is not there any more.
+    pub(super) fn replace(&self, now: Time, found: &Found, draft: &Draft<'_>) -> Result<bool, Error> {
+        let Some(block) = self.allocate(now, draft.lines()) else {
+            return self.replace_by_reserve(found, draft);
+        };
+        self.fill(&block, draft);
+        match self.swap(found, &block, draft) {
+            Some((_, old)) => {
+                self.free(old);
+                Ok(true)
+            }
+            None => {
+                self.free(block);
+                Ok(false)
+            }
+        }
+    }
+
+    /// Replaces a record in a zone without a free block: by way of a block of the reserve into the block that becomes free. Works if the
+    /// new record is no larger than the old one, as a tombstone always is.
+    fn replace_by_reserve(&self, found: &Found, draft: &Draft<'_>) -> Result<bool, Error> {
+        let lines = draft.lines();
+        let reserve = Some(lines).filter(|&lines| lines <= found.meta.head.lines());
+        let Some(reserve) = reserve.and_then(|lines| self.parts.blocks.take_reserve(&self.region, lines))
+        else {
+            return Err(self.full(draft.key, draft.value));
+        };
+        self.fill(&reserve, draft);
+        let Some((slot, mut old)) = self.swap(found, &reserve, draft) else {
+            self.free(reserve);
+            return Ok(false);
+        };
+        self.parts.blocks.shorten(&self.region, &mut old, lines);
+        self.fill(&old, draft);
+        if self.parts.index.change(&self.region, found.at, slot, slot.replaced(old.line)) {
+            self.free(reserve);
+        } else {
+            // Somebody else has replaced the record meanwhile, and has given back the reserve's block.
+            self.free(old);
+        }
+        Ok(true)
+    }
+
+    /// Points the slot of a record to another block; answers the new slot and the old block, which is the caller's now, or `None` if the
+    /// record is not there any more.
+    fn swap(&self, found: &Found, block: &Owned, draft: &Draft<'_>) -> Option<(Slot, Owned)> {
+        let (was, is) = (found.meta.header.removed, draft.header.removed);
+        let count_length =
+            |count| self.parts.lengths.add(&self.region, draft.key.len(), found.meta.lead, count);
+        if was && !is {
+            count_length(1);
+        }
+        let slot = found.slot.replaced(block.line);
+        let swapped = self.parts.index.change(&self.region, found.at, found.slot, slot);
+        if is != was && is == swapped {
+            count_length(-1); // either a tombstone came, or no record did
+        }
+        if !swapped {
+            return None;
+        }
+        let old_lines = found.meta.head.lines();
+        if was != is || old_lines != draft.lines() {
+            self.tally(was, old_lines, -1);
+            self.tally(is, draft.lines(), 1);
+        }
+        Some((slot, self.parts.blocks.owned(found.slot.line(), old_lines)))
+    }
+
+    /// Inserts a record of a key that was not found.
+    fn insert(&self, now: Time, hash: u64, draft: &Draft<'_>) -> Result<Insertion, Error> {
+        let Some(block) = self.allocate(now, draft.lines()) else {
+            return Err(self.full(draft.key, draft.value));
+        };
+        self.fill(&block, draft);
+        let candidates = self.parts.index.candidates(hash);
+        let (at, pending) = loop {
+            let Some((at, empty)) = self.parts.index.vacancy(&self.region, candidates) else {
+                if self.empty_one_of(now, candidates) {
+                    continue;
+                }
+                self.free(block);
+                return Err(self.full(draft.key, draft.value));
+            };
+            let pending = empty.pending(Slot::tag_of(hash), block.line);
+            self.link(draft.header.removed, draft.key, draft.lines(), 1);
+            if self.parts.index.claim(&self.region, at, empty, pending) {
+                break (at, pending);
+            }
+            self.link(draft.header.removed, draft.key, draft.lines(), -1);
+        };
+        // From here on the block belongs to the slot, and whoever empties the slot frees it.
+        match self.settle(draft.key, hash, at, pending) {
+            Fate::Promoted => Ok(Insertion::Live(at)),
+            Fate::Aborted => Ok(Insertion::Lost),
+            Fate::Decided => match self.parts.index.load(&self.region, at) {
+                slot if slot == pending.promoted() => Ok(Insertion::Live(at)),
+                slot if slot == pending.emptied() => Ok(Insertion::Lost),
+                _ => Ok(Insertion::Unknown),
+            },
+        }
+    }
+
+    /// Decides whether a pending slot becomes live.
+    fn settle(&self, key: &[u8], hash: u64, at: usize, pending: Slot) -> Fate {
+        let mut first = None;
+        let (mut at, mut pending) = (at, pending);
+        loop {
+            let (fate, next) = match self.second_look(key, hash, at) {
+                Look::Alone => (self.promote(at, pending), None),
+                Look::Taken => (self.abort(at, pending), None),
+                Look::Lower(lower, slot) => (self.abort(at, pending), Some((lower, slot))),
+            };
+            if first.is_some() && fate == Fate::Promoted {
+                // Somebody else's insert: he may be gone and never mark it. If it is a row of a peer, marking does no harm.
+                self.mark(at);
+            }
+            let first = *first.get_or_insert(fate);
+            match next {
+                Some(next) => (at, pending) = next,
+                None => return first,
+            }
+        }
+    }
+
+    /// Looks for other copies of the key than the one at `own`.
+    fn second_look(&self, key: &[u8], hash: u64, own: usize) -> Look {
+        let tag = Slot::tag_of(hash);
+        // Between the publication of the pending slot (seen or done by this thread) and the loads below; pairs with itself in other
+        // threads, see the module's head.
+        fence(Ordering::SeqCst);
+        for at in self.parts.index.candidates(hash).slots().filter(|&at| at != own) {
+            loop {
+                let slot = self.parts.index.load(&self.region, at);
+                if slot.state() == SlotState::Empty || slot.tag() != tag {
+                    break;
+                }
+                match self.read(at, slot, |block, head| block.has_key(head, key)) {
+                    None => continue, // changed: look again
+                    Some(false) => break,
+                    Some(true) => {}
+                }
+                match slot.state() {
+                    SlotState::Live => return Look::Taken,
+                    SlotState::Pending if at < own => return Look::Lower(at, slot),
+                    // Done or not, the slot has changed: look again.
+                    SlotState::Pending => _ = self.abort(at, slot),
+                    SlotState::Empty => break,
+                }
+            }
+        }
+        Look::Alone
+    }
+
+    fn promote(&self, at: usize, pending: Slot) -> Fate {
+        if self.parts.index.change(&self.region, at, pending, pending.promoted()) {
+            Fate::Promoted
+        } else {
+            Fate::Decided
+        }
+    }
+
+    fn abort(&self, at: usize, pending: Slot) -> Fate {
+        match self.unlink(at, pending) {
+            Some(block) => {
+                self.free(block);
+                Fate::Aborted
+            }
+            None => Fate::Decided,
+        }
+    }
+
+    /// Finishes an insert that may have been abandoned.
+    pub(super) fn finish_pending(&self, at: usize) {
+        let slot = self.parts.index.load(&self.region, at);
+        if slot.state() != SlotState::Pending {
+            return;
+        }
+        let mut key = Vec::new();
+        if self.read(at, slot, |block, head| block.copy_key(head, &mut key)).is_some()
+            && self.settle(&key, self.hash(&key), at, slot) == Fate::Promoted
+        {
+            self.mark(at);
+        }
+    }
+
+    /// Empties a slot if it is still as it was seen; answers the block, which is the caller's now.
+    pub(super) fn unlink(&self, at: usize, seen: Slot) -> Option<Owned> {
+        let block = self.parts.blocks.at(&self.region, seen.line());
+        // Read before the slot is emptied and believed only if that succeeds: then the block was the slot's all the while. These
+        // loads cannot sink below the compare-and-swap, which releases.
+        let meta = block.meta(block.head());
+        if !self.parts.index.empty(&self.region, at, seen) {
+            return None;
+        }
+        let lines = meta.head.lines();
+        self.tally(meta.header.removed, lines, -1);
+        if !meta.header.removed {
+            self.parts.lengths.add(&self.region, meta.head.key_len(), meta.lead, -1);
+        }
+        Some(self.parts.blocks.owned(seen.line(), lines))
+    }
+
+    fn link(&self, removed: bool, key: &[u8], lines: u32, sign: i64) {
+        self.tally(removed, lines, sign);
+        if let (false, Some(&lead)) = (removed, key.first()) {
+            self.parts.lengths.add(&self.region, key.len(), lead, sign);
+        }
+    }
+
+    fn fill(&self, block: &Owned, draft: &Draft<'_>) {
+        self.parts.blocks.at(&self.region, block.line).fill(draft);
+    }
+
+    pub(super) fn free(&self, block: Owned) {
+        self.parts.blocks.free(&self.region, block);
+    }
+}
