@@ -1,0 +1,142 @@
+//! The arithmetic of a limit: no memory, no atomics, only numbers in nanoseconds.
+//!
+//! A leaky bucket is kept as one number, the *theoretical arrival time* (GCRA): when the work admitted so far will have drained. A
+//! request costs the interval of the rate; it is admitted if the bucket then reaches no further into the future than the burst
+//! allows. An arrival time in the past says nothing but "empty".
+//!
+//! # What is true, and what a node knows
+//!
+//! Were all requests of the cluster decided in one place, the arrival time would be X = max over τ of (τ + W(τ)), where W(τ) is the
+//! work admitted at τ or later: the bucket has been busy without a break since the τ that gives the maximum. A [`View`] is one
+//! node's estimate of X: `tat`, and `since`, when the busy period that it counts began.
+//!
+//! A peer publishes its *debt*, the work d it has admitted since it last did, and m, its own arrival time then. The work began at
+//! u = m − d if the peer's bucket was empty; otherwise u lies later, but never after the row arrives, so u = min(m − d, now).
+//! The row is an admission of d at u that we hear of late ([`View::add`]):
+//!
+//! - our bucket was empty at u (tat ≤ u): the row begins a busy period, tat' = u + d, since' = u;
+//! - it was busy since before u: tat' = tat + d;
+//! - it became busy later than u: of d, what had drained by then is gone, tat' = tat + d − (since − u), and since' = u, for the
+//!   two together now explain a busy period from u on.
+//!
+//! **Never too much.** Every step adds at most d to max(tat, now), where `now` is when the row arrives. So tat ≤ τ + (work *heard of*
+//! at τ or later) for some τ. What was heard of after τ was admitted after τ − Δ, where Δ is the longest time from admission to
+//! arrival. Hence tat ≤ Δ + (τ − Δ) + W(τ − Δ) ≤ X + Δ: nobody is refused for work that did not happen, and for work that did no
+//! longer than one message takes. Nothing accumulates, since Δ counts once, at the beginning of a busy period.
+//!
+//! **Too little**: what is in flight; and of a row that arrives after our busy period began, at most since − u when the cluster had
+//! been busy before (work that we had not heard of then), once per row in flight at that moment.
+//!
+//! **Why not the maximum with m in the stream.** It is tempting: m is what the peer knows, and it would heal every loss. But m holds
+//! the work of third nodes, whose own rows may come after it: that work would be counted twice, the error would travel on with
+//! our own m, and an overloaded key would be refused far below its rate. The maximum ([`View::merge`]) is for catch-up, where there
+//! are no debts.
+//!
+//! **Refunds** are negative debts. A node refunds at most what it sees in the bucket, so that no credit arises, and peers take off
+//! all of it, unless their busy period began after it.
+
+/// The most work a bucket holds, 292 years: debts are signed, and must not overflow.
+const CAPACITY_MAX: u64 = i64::MAX.unsigned_abs();
+
+/// By what terms a request is judged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Terms {
+    /// The interval of the rate; at least 1.
+    pub(super) interval_ns: u64,
+    /// How many requests may come before their time.
+    pub(super) burst: u64,
+    /// How many of those need not wait; `None`: none needs to.
+    pub(super) delay: Option<u64>,
+}
+
+/// The judgement on a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// Admitted: the new arrival time, the work, and how long the request shall wait.
+    Admitted { tat: u64, work: u64, wait_ns: u64 },
+    /// Not admitted: how long until it would be; `None` if its cost is more than the bucket holds.
+    Denied { retry_ns: Option<u64> },
+}
+
+impl Terms {
+    /// How far the arrival time may lie in the future.
+    fn capacity(self) -> u64 {
+        self.burst.saturating_add(1).saturating_mul(self.interval_ns).min(CAPACITY_MAX)
+    }
+
+    /// What `cost` requests cost.
+    pub(super) const fn work(self, cost: u64) -> u64 {
+        cost.saturating_mul(self.interval_ns)
+    }
+
+    /// Judges a request of `cost` when the arrival time is `tat`.
+    pub(super) fn judge(self, tat: u64, now: u64, cost: u64) -> Verdict {
+        let (capacity, work) = (self.capacity(), self.work(cost));
+        let base = tat.max(now);
+        let backlog = base - now;
+        // The year 2554 is as far as arrival times go; whoever gets there is not admitted any more.
+        let reached = base.checked_add(work);
+        if let (Some(room), Some(tat)) = (capacity.checked_sub(backlog), reached)
+            && work <= room
+        {
+            let free = self.delay.map_or(u64::MAX, |requests| self.work(requests));
+            return Verdict::Admitted { tat, work, wait_ns: backlog.saturating_sub(free) };
+        }
+        let retry_ns = (work <= capacity).then(|| backlog.saturating_sub(capacity - work));
+        Verdict::Denied { retry_ns }
+    }
+
+    /// How many more requests of cost 1 would be admitted.
+    pub(super) fn remaining(self, tat: u64, now: u64) -> u64 {
+        self.capacity().saturating_sub(tat.saturating_sub(now)) / self.interval_ns
+    }
+
+    /// How much work a refund of `cost` takes back: never more than there is in the bucket.
+    pub(super) fn refund(self, tat: u64, now: u64, cost: u64) -> u64 {
+        self.work(cost).min(tat.saturating_sub(now)).min(CAPACITY_MAX)
+    }
+}
+
+/// What a node knows of the bucket of a key.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct View {
+    /// The arrival time; 0 before all others.
+    pub(super) tat: u64,
+    /// When the busy period began that `tat` tells of.
+    pub(super) since: u64,
+}
+
+impl View {
+    /// Adds a row of the stream: `debt` nanoseconds of work after which the sender's arrival time was `tat`.
+    pub(super) fn add(self, now: u64, tat: u64, debt: i64) -> Self {
+        let work = debt.unsigned_abs();
+        if debt < 0 {
+            // The refund was given at `tat` at the latest; a busy period that began later never held what was refunded.
+            let tat = if self.since > tat { self.tat } else { self.tat.saturating_sub(work) };
+            return Self { tat, ..self };
+        }
+        let began = tat.saturating_sub(work).min(now);
+        let fresh = Self { tat: began.saturating_add(work), since: began.max(self.since) };
+        if self.tat <= began {
+            return fresh;
+        }
+        let kept = work.saturating_sub(self.since.saturating_sub(began));
+        let added = Self {
+            tat: self.tat.saturating_add(kept),
+            since: if kept > 0 { self.since.min(began) } else { self.since },
+        };
+        // After a refund the bucket may be emptier than its busy period was long.
+        if fresh.tat > added.tat { fresh } else { added }
+    }
+
+    /// Merges a full state by maximum.
+    ///
+    /// Since when the bucket has been busy is not told. It was by now, and that is the cautious guess: of older rows that come
+    /// late, which the state may contain, less is added.
+    pub(super) fn merge(self, now: u64, tat: u64) -> Self {
+        if tat <= self.tat { self } else { Self { tat, since: self.since.max(now.min(tat)) } }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests;

@@ -1,0 +1,237 @@
+//! One key's entry: a cache line of eight words that change in place.
+//!
+//! | word | | written by |
+//! |---|---|---|
+//! | 0 | head: version, tag of the hash, length of the key, state | whoever moves the entry to another state, by compare-and-swap |
+//! | 1, 2 | key | the claimer |
+//! | 3 | arrival time | admissions and applied rows, by compare-and-swap |
+//! | 4 | debt: work admitted here and not published yet, signed | admissions add, the publisher subtracts |
+//! | 5 | since when the bucket has been busy | admissions into an empty bucket raise it; applied rows |
+//! | 6 | own sequence of the last publication | the publisher |
+//! | 7 | 1 if work of other origins is in the arrival time | applied rows |
+//!
+//! An entry is *empty*, *claimed* (one thread owns it and writes its words), *pending* (complete, but a copy of its key may be
+//! elsewhere) or *live*. The version grows whenever an entry is claimed or emptied, so a head that reads the same twice was the same
+//! all the while. **Who acts on words checks the head afterwards**; the words are loaded with Acquire and stored with Release, so
+//! who saw a word of a newcomer also sees that the head has changed.
+
+use crate::words::{AtomicU64, LINE, Ordering};
+
+use super::bucket::View;
+use super::key::LimitKey;
+
+/// Words of an entry: one cache line.
+pub(super) const ENTRY: usize = LINE;
+
+const HEAD: usize = 0;
+const KEY: [usize; 2] = [1, 2];
+const TAT: usize = 3;
+const DEBT: usize = 4;
+const SINCE: usize = 5;
+const SEQ: usize = 6;
+const FOREIGN: usize = 7;
+
+const STATE_MASK: u64 = 0b11;
+const LENGTH_AT: u32 = 2;
+const LENGTH_MASK: u64 = 0x1f << LENGTH_AT;
+const TAG_AT: u32 = 8;
+const TAG_MASK: u64 = 0xffff << TAG_AT;
+/// 40 bits: at a change of one entry every 100 ns it takes 30 hours to come round, and then a thread must have slept exactly so long.
+const VERSION_ONE: u64 = 1 << 24;
+
+/// What an entry is, in the low bits of its head.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    Empty,
+    Claimed,
+    Pending,
+    Live,
+}
+
+/// Word 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Head(u64);
+
+impl Head {
+    pub(super) const fn phase(self) -> Phase {
+        match self.0 & STATE_MASK {
+            0 => Phase::Empty,
+            1 => Phase::Claimed,
+            2 => Phase::Pending,
+            _ => Phase::Live,
+        }
+    }
+
+    const fn with(self, phase: Phase) -> Self {
+        Self(self.0 & !STATE_MASK | phase as u64)
+    }
+
+    /// The next version, of no key.
+    const fn next(self, phase: Phase) -> Self {
+        Self((self.0 & !(VERSION_ONE - 1)).wrapping_add(VERSION_ONE) | phase as u64)
+    }
+
+    /// Whether only the state may have changed since it was `other`.
+    pub(super) const fn same_key(self, other: Self) -> bool {
+        self.0 | STATE_MASK == other.0 | STATE_MASK
+    }
+
+    pub(super) const fn tag(self) -> u16 {
+        ((self.0 & TAG_MASK) >> TAG_AT) as u16
+    }
+
+    const fn names(self, tag: u16, len: u8) -> bool {
+        self.0 & (TAG_MASK | LENGTH_MASK) == (tag as u64) << TAG_AT | (len as u64) << LENGTH_AT
+    }
+}
+
+/// What a new entry begins with.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Fresh {
+    pub(super) key: LimitKey,
+    pub(super) tag: u16,
+    pub(super) view: View,
+    pub(super) debt: i64,
+    pub(super) foreign: bool,
+}
+
+/// The words of one entry.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Entry<'r>(&'r [AtomicU64]);
+
+impl<'r> Entry<'r> {
+    /// The entry at `slot` of a section of entries.
+    pub(super) fn at(words: &'r [AtomicU64], slot: usize) -> Self {
+        Self(&words[slot * ENTRY..][..ENTRY])
+    }
+
+    // Head and arrival time take part in a store-buffer pattern (change one, then look at the other) and are SeqCst for it; see
+    // `Group::claim`.
+    pub(super) fn head(self) -> Head {
+        Head(self.0[HEAD].load(Ordering::SeqCst))
+    }
+
+    /// Whether nothing has happened to the entry since its head was `head`, and what was read in between is its.
+    pub(super) fn is_still(self, head: Head) -> bool {
+        self.head() == head
+    }
+
+    fn change(self, from: Head, to: Head) -> Option<Head> {
+        self.0[HEAD].compare_exchange(from.0, to.0, Ordering::SeqCst, Ordering::SeqCst).ok().map(|_| to)
+    }
+
+    /// Empty or live → claimed; the words are ours then.
+    pub(super) fn claim(self, head: Head) -> Option<Head> {
+        debug_assert!(matches!(head.phase(), Phase::Empty | Phase::Live));
+        self.change(head, head.next(Phase::Claimed))
+    }
+
+    /// Pending → live.
+    pub(super) fn promote(self, head: Head) -> Option<Head> {
+        self.change(head, head.with(Phase::Live))
+    }
+
+    /// Live, or pending → empty: nothing that it held counts any more.
+    pub(super) fn empty(self, head: Head) -> bool {
+        self.change(head, head.next(Phase::Empty)).is_some()
+    }
+
+    /// Claimed → pending, with what `fresh` says.
+    pub(super) fn publish(self, claimed: Head, fresh: &Fresh) -> Head {
+        let store = |at: usize, value| self.0[at].store(value, Ordering::Release);
+        store(KEY[0], fresh.key.words[0]);
+        store(KEY[1], fresh.key.words[1]);
+        store(TAT, fresh.view.tat);
+        store(DEBT, fresh.debt.cast_unsigned());
+        store(SINCE, fresh.view.since);
+        store(SEQ, 0);
+        store(FOREIGN, u64::from(fresh.foreign));
+        let names = u64::from(fresh.tag) << TAG_AT | u64::from(fresh.key.len) << LENGTH_AT;
+        self.republish(Head(claimed.0 | names))
+    }
+
+    /// Claimed → pending, with the words as they are and the name that `named` carries.
+    pub(super) fn republish(self, named: Head) -> Head {
+        let pending = named.with(Phase::Pending);
+        self.0[HEAD].store(pending.0, Ordering::SeqCst);
+        pending
+    }
+
+    /// The head that a claimed entry needs to be republished under the name it had.
+    pub(super) const fn renamed(claimed: Head, before: Head) -> Head {
+        Head(claimed.0 | before.0 & (TAG_MASK | LENGTH_MASK))
+    }
+
+    /// Claimed → empty.
+    pub(super) fn release(self, claimed: Head) {
+        self.0[HEAD].store(claimed.with(Phase::Empty).0, Ordering::SeqCst);
+    }
+
+    /// Whether `head` and the words name `key`. To be believed only if the head is still the same afterwards.
+    pub(super) fn names(self, head: Head, key: &LimitKey, tag: u16) -> bool {
+        head.names(tag, key.len) && self.key_words() == key.words
+    }
+
+    fn key_words(self) -> [u64; 2] {
+        KEY.map(|at| self.0[at].load(Ordering::Acquire))
+    }
+
+    /// The key; `None` if the length makes no sense, which only a torn read can show.
+    pub(super) fn key(self, head: Head) -> Option<LimitKey> {
+        LimitKey::from_words(self.key_words(), ((head.0 & LENGTH_MASK) >> LENGTH_AT) as u8)
+    }
+
+    pub(super) fn tat(self) -> u64 {
+        self.0[TAT].load(Ordering::SeqCst)
+    }
+
+    /// The arrival time, then since when: a row that reads an old arrival time beside a new beginning adds too little at worst, and
+    /// its compare-and-swap fails.
+    pub(super) fn view(self) -> View {
+        let tat = self.tat();
+        View { tat, since: self.0[SINCE].load(Ordering::Acquire) }
+    }
+
+    /// Moves the arrival time, if it is still what was looked at.
+    pub(super) fn move_tat(self, from: u64, to: u64) -> bool {
+        self.0[TAT].compare_exchange(from, to, Ordering::SeqCst, Ordering::SeqCst).is_ok()
+    }
+
+    /// A busy period begins, not before `since`. Said before the arrival time moves: too late a beginning is harmless, too early a
+    /// one is not.
+    pub(super) fn begin(self, since: u64) {
+        self.0[SINCE].fetch_max(since, Ordering::AcqRel);
+    }
+
+    /// The busy period turns out to have begun earlier, unless another has begun meanwhile. Said after the arrival time has moved.
+    pub(super) fn begin_earlier(self, from: u64, to: u64) {
+        let _ = self.0[SINCE].compare_exchange(from, to, Ordering::AcqRel, Ordering::Relaxed);
+    }
+
+    pub(super) fn debt(self) -> i64 {
+        self.0[DEBT].load(Ordering::Acquire).cast_signed()
+    }
+
+    /// Wraps rather than saturates: what is added is subtracted again.
+    pub(super) fn add_debt(self, work: i64) {
+        self.0[DEBT].fetch_add(work.cast_unsigned(), Ordering::AcqRel);
+    }
+
+    pub(super) fn seq(self) -> u64 {
+        self.0[SEQ].load(Ordering::Acquire)
+    }
+
+    pub(super) fn set_seq(self, seq: u64) {
+        self.0[SEQ].store(seq, Ordering::Release);
+    }
+
+    pub(super) fn is_foreign(self) -> bool {
+        self.0[FOREIGN].load(Ordering::Acquire) != 0
+    }
+
+    pub(super) fn set_foreign(self) {
+        if !self.is_foreign() {
+            self.0[FOREIGN].store(1, Ordering::Release);
+        }
+    }
+}

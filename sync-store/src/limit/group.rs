@@ -1,0 +1,253 @@
+//! A group: eight entries, found straight from the hash, among which a key may live anywhere.
+//!
+//! There is no index. A lookup begins at the entry that the hash names as the key's home and goes round; a new key takes the first
+//! place from its home on that holds nothing, so nearly all lookups touch one cache line. Keys never move.
+//!
+//! # At most one live entry per key
+//!
+//! Two threads that find a key missing may choose different places for it. As in an index bucket (DESIGN §3.1), an entry is
+//! therefore first *pending*, and turns *live* only after a *second look* that begins after it was published and goes over the whole
+//! group ([`Group::settle`]):
+//!
+//! - a live copy: the pending one is aborted;
+//! - a pending copy at a higher place: that one is aborted;
+//! - a pending copy at a lower place: ours is aborted, and the second look taken for that one, from the start.
+//!
+//! Take two copies A and B that both became live. Either the look that promoted A read B's entry after B was published, or the other
+//! way round (publication and look are SeqCst). The look that saw the other saw it live, and would have aborted its own; or
+//! pending and higher, and aborted it before promoting its own; or pending and lower, and did not promote its own. Anybody who
+//! meets a pending entry may settle it, so nobody waits for a thread that was stopped; a thread stopped while it has an entry *claimed*
+//! costs the group that one entry.
+//!
+//! # Making room
+//!
+//! In this order: an empty entry; an idle one (arrival time past and no debt: it holds no information); of the others without
+//! debt the one with the earliest arrival time; and only if all have debts the earliest of them. An idle entry may be charged by
+//! somebody while it is taken: after claiming, the taker looks again, and if it is idle no longer, publishes it as it is, by the
+//! same two steps.
+
+use crate::words::{AtomicU64, Ordering, fence};
+
+use super::entry::{ENTRY, Entry, Fresh, Head, Phase};
+use super::key::LimitKey;
+
+/// Entries of a group. Eight make a busy group of a zone that is half full overflow once in fifty times.
+pub(super) const GROUP: usize = 8;
+
+/// Where a key belongs.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Place {
+    /// The first slot of the group.
+    pub(super) first: usize,
+    /// How far behind it the key's home is.
+    home: usize,
+    /// Bits of the hash that neither `first` nor `home` used.
+    pub(super) tag: u16,
+}
+
+impl Place {
+    /// Where a key with this hash belongs among `slots`, a multiple of [`GROUP`].
+    pub(super) const fn of(hash: u64, slots: usize) -> Self {
+        let groups = (slots / GROUP) as u128;
+        // The high bits choose the group, the low ones the home and the tag.
+        let group = (hash as u128 * groups) >> 64;
+        Self { first: group as usize * GROUP, home: hash as usize % GROUP, tag: (hash >> 3) as u16 }
+    }
+
+    /// The group that `slot` lies in, for whoever goes by slots.
+    pub(super) const fn around(slot: usize) -> Self {
+        Self { first: slot / GROUP * GROUP, home: 0, tag: 0 }
+    }
+}
+
+/// A live entry that was found, and the head under which it was.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Found<'r> {
+    pub(super) entry: Entry<'r>,
+    pub(super) slot: usize,
+    pub(super) head: Head,
+}
+
+/// How an insertion ended.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Inserted {
+    /// The key lives at this slot, with what it was given. `evicted`: an entry that held information had to make room.
+    Live { slot: usize, evicted: bool },
+    /// Somebody else inserted the key, or took the entry away again: look again. Nothing was recorded.
+    Again { evicted: bool },
+    /// Every entry of the group is in the hands of another thread.
+    Busy,
+}
+
+/// The entries of a group, for one key.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Group<'r> {
+    words: &'r [AtomicU64],
+    place: Place,
+    /// [`GROUP`]; the models take less.
+    len: usize,
+}
+
+/// Loom takes SeqCst loads and stores for Acquire and Release ones, and knows only the fence. The real code relies on the total
+/// order of SeqCst accesses, which costs nothing on the reading side.
+fn loom_fence() {
+    if cfg!(loom) {
+        fence(Ordering::SeqCst);
+    }
+}
+
+impl<'r> Group<'r> {
+    /// The group of `place` in the words of all entries.
+    pub(super) fn new(words: &'r [AtomicU64], place: Place) -> Self {
+        Self { words, place, len: GROUP.min(words.len() / ENTRY) }
+    }
+
+    /// All slots, from the key's home on.
+    fn slots(self) -> impl Iterator<Item = usize> {
+        (0..self.len).map(move |i| self.place.first + (self.place.home + i) % self.len)
+    }
+
+    fn entry(self, slot: usize) -> Entry<'r> {
+        Entry::at(self.words, slot)
+    }
+
+    /// The live entry of `key`.
+    pub(super) fn find(self, key: &LimitKey) -> Option<Found<'r>> {
+        self.slots().find_map(|slot| {
+            let entry = self.entry(slot);
+            let head = entry.head();
+            let is_it =
+                head.phase() == Phase::Live && entry.names(head, key, self.place.tag) && entry.is_still(head);
+            is_it.then_some(Found { entry, slot, head })
+        })
+    }
+
+    /// Inserts a key that was not found.
+    pub(super) fn insert(self, fresh: &Fresh, now: u64) -> Inserted {
+        let Some((slot, claimed, evicted)) = self.claim(now) else { return Inserted::Busy };
+        let pending = self.entry(slot).publish(claimed, fresh);
+        self.settle(slot, pending, &fresh.key);
+        // Promoted by whomever: the head then differs in its state only.
+        let head = self.entry(slot).head();
+        if head.phase() == Phase::Live && head.same_key(pending) {
+            Inserted::Live { slot, evicted }
+        } else {
+            Inserted::Again { evicted }
+        }
+    }
+
+    /// Takes an entry into our hands; whether it held information.
+    fn claim(self, now: u64) -> Option<(usize, Head, bool)> {
+        // Each failure means that somebody else took or charged the entry: the group has changed, look again.
+        for _ in 0..4 * GROUP {
+            let (rank, slot, head) =
+                self.slots().filter_map(|slot| self.rank(slot, now)).min_by_key(|of| of.0)?;
+            let entry = self.entry(slot);
+            let Some(claimed) = entry.claim(head) else { continue };
+            loom_fence();
+            // An admission changes the arrival time, then checks the head; we have changed the head and check the arrival time.
+            // One of the two sees the other (SeqCst): it comes back and finds the key missing, or we keep its entry.
+            if rank == Rank::Idle && !Self::is_idle(entry, now) {
+                self.give_back(slot, head, claimed);
+                continue;
+            }
+            return Some((slot, claimed, rank > Rank::Idle));
+        }
+        None
+    }
+
+    fn is_idle(entry: Entry<'_>, now: u64) -> bool {
+        entry.tat() <= now && entry.debt() == 0
+    }
+
+    fn rank(self, slot: usize, now: u64) -> Option<(Rank, usize, Head)> {
+        let entry = self.entry(slot);
+        let head = entry.head();
+        let rank = match head.phase() {
+            Phase::Empty => Rank::Empty,
+            Phase::Live if Self::is_idle(entry, now) => Rank::Idle,
+            Phase::Live if entry.debt() == 0 => Rank::Busy(entry.tat()),
+            Phase::Live => Rank::Indebted(entry.tat()),
+            Phase::Claimed | Phase::Pending => return None,
+        };
+        Some((rank, slot, head))
+    }
+
+    /// Empties an idle entry; whether it was one.
+    pub(super) fn sweep(self, slot: usize, now: u64) -> bool {
+        let Some((Rank::Idle, _, head)) = self.rank(slot, now) else { return false };
+        let entry = self.entry(slot);
+        let Some(claimed) = entry.claim(head) else { return false };
+        loom_fence();
+        if Self::is_idle(entry, now) {
+            entry.release(claimed);
+            return true;
+        }
+        self.give_back(slot, head, claimed);
+        false
+    }
+
+    /// Publishes a claimed entry as it was.
+    fn give_back(self, slot: usize, before: Head, claimed: Head) {
+        let entry = self.entry(slot);
+        match entry.key(before) {
+            Some(key) => {
+                let pending = entry.republish(Entry::renamed(claimed, before));
+                self.settle(slot, pending, &key);
+            }
+            // Not reached: it was live.
+            None => entry.release(claimed),
+        }
+    }
+
+    /// The second look for the pending entry at `slot`: makes it live, or aborts it; see the module's head.
+    fn settle(self, mut slot: usize, mut pending: Head, key: &LimitKey) {
+        'look: loop {
+            loom_fence();
+            for other in self.place.first..self.place.first + self.len {
+                if other == slot {
+                    continue;
+                }
+                let entry = self.entry(other);
+                let head = entry.head();
+                if !matches!(head.phase(), Phase::Live | Phase::Pending)
+                    || !entry.names(head, key, pending.tag())
+                {
+                    continue;
+                }
+                if !entry.is_still(head) {
+                    continue 'look;
+                }
+                if head.phase() == Phase::Live {
+                    self.entry(slot).empty(pending);
+                    return;
+                }
+                if other > slot {
+                    if !entry.empty(head) {
+                        continue 'look;
+                    }
+                } else {
+                    self.entry(slot).empty(pending);
+                    (slot, pending) = (other, head);
+                    continue 'look;
+                }
+            }
+            self.entry(slot).promote(pending);
+            return;
+        }
+    }
+}
+
+/// How gladly an entry is given up: the lower the sooner.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Rank {
+    Empty,
+    Idle,
+    /// Its arrival time.
+    Busy(u64),
+    /// Its arrival time; the debt would be lost.
+    Indebted(u64),
+}
+
+#[cfg(test)]
+mod tests;

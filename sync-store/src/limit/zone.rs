@@ -1,0 +1,447 @@
+//! The limit zone as callers see it.
+
+use std::fmt;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+use super::bucket::{Terms, Verdict, View};
+use super::check::{Check, Decision, Delay, Outcome};
+use super::counters::{Counters, LimitCounters};
+use super::entry::{ENTRY, Entry, Fresh, Phase};
+use super::group::{Found, GROUP, Group, Inserted, Place};
+use super::key::LimitKey;
+use super::runs::Runs;
+use crate::dirty::Dirty;
+use crate::origins::Origins;
+use crate::region::{Layout, MAX_SIZE, Region, Section};
+use crate::words::{AtomicU64 as Word, WORD};
+use crate::{Error, Origin, Rate, Time, ZoneKind};
+
+/// Bytes of the smallest limit zone: its fixed structures take about one KiB, and dozens of keys have room in the rest.
+const MIN_SIZE: u64 = 4096;
+
+/// Request limits, counted for the whole cluster.
+///
+/// Each key has a leaky bucket that drains at the zone's rate (or at the one a check brings along) and holds `burst` + 1 requests; the
+/// semantics are those of nginx's `limit_req`. Work admitted here reaches the other nodes through [`Replica`](crate::Replica), and
+/// theirs counts here.
+///
+/// An entry takes 64 bytes. Keys of up to 16 bytes are kept as they are, longer ones as a digest of 16 bytes, which is also what
+/// travels: all nodes compute the same. Two keys with one digest share a bucket; that takes 2⁶⁴ tries to bring about. The empty
+/// key is not limited, as in nginx.
+///
+/// A zone that is full makes room by dropping keys whose buckets are empty, which loses nothing, and then those that will be empty
+/// soonest.
+#[derive(Debug)]
+pub struct LimitZone {
+    pub(super) name: String,
+    pub(super) origin: Origin,
+    pub(super) region: Region,
+    pub(super) origins: Origins,
+    pub(super) dirty: Dirty,
+    pub(super) entries: Section,
+    pub(super) replication: Mutex<Replication>,
+    pub(super) tally: Tally,
+    counters: Counters,
+    sweep_next: AtomicUsize,
+    rate: Rate,
+    burst: u64,
+    delay: Delay,
+    dry_run: bool,
+}
+
+/// What publishing, applying and covering take turns with.
+#[derive(Debug, Default)]
+pub(super) struct Replication {
+    /// The slot at which the publisher goes on.
+    pub(super) publish_next: usize,
+    pub(super) runs: Runs,
+}
+
+/// Figures for people.
+#[derive(Debug, Default)]
+pub(super) struct Tally {
+    pub(super) evicted: AtomicU64,
+    pub(super) expired: AtomicU64,
+    pub(super) applied: AtomicU64,
+    pub(super) superseded: AtomicU64,
+    pub(super) refused: AtomicU64,
+}
+
+impl Tally {
+    pub(super) fn add(counter: &AtomicU64, n: usize) {
+        counter.fetch_add(n as u64, Ordering::Relaxed);
+    }
+}
+
+/// Describes a [`LimitZone`] to be made.
+#[derive(Clone, Debug)]
+pub struct LimitZoneBuilder {
+    name: String,
+    size: u64,
+    origin: Option<Origin>,
+    rate: Option<Rate>,
+    burst: u64,
+    delay: Delay,
+    dry_run: bool,
+}
+
+impl LimitZoneBuilder {
+    /// The zone's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// How many bytes it takes: exactly so many, whatever it holds. Default 1 MiB, room for 16,000 keys.
+    pub fn size(mut self, bytes: u64) -> Self {
+        self.size = bytes;
+        self
+    }
+
+    /// Who publishes. Default: a random origin.
+    pub fn origin(mut self, origin: Origin) -> Self {
+        self.origin = Some(origin);
+        self
+    }
+
+    /// The rate of each key. Required.
+    pub fn rate(mut self, rate: Rate) -> Self {
+        self.rate = Some(rate);
+        self
+    }
+
+    /// How many requests may come before their time. Default 0.
+    pub fn burst(mut self, requests: u64) -> Self {
+        self.burst = requests;
+        self
+    }
+
+    /// Which of those have to wait. Default: all.
+    pub fn delay(mut self, delay: Delay) -> Self {
+        self.delay = delay;
+        self
+    }
+
+    /// Whether to let everything pass and only count. Default: no.
+    pub fn dry_run(mut self, dry_run: bool) -> Self {
+        self.dry_run = dry_run;
+        self
+    }
+
+    /// Makes the zone.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidSize`] below 4 KiB and above 16 GiB; [`Error::InvalidSetting`] if there is no rate, or no memory.
+    pub fn build(self) -> Result<LimitZone, Error> {
+        let Some(rate) = self.rate else {
+            return Err(Error::InvalidSetting {
+                zone: self.name,
+                setting: "rate",
+                value: "(none)".to_owned(),
+                expected: "a limit zone needs a rate, such as 100r/s",
+            });
+        };
+        let size = self.size;
+        let invalid_size =
+            || Error::InvalidSize { zone: self.name.clone(), size, min: MIN_SIZE, max: MAX_SIZE };
+        if !(MIN_SIZE..=MAX_SIZE).contains(&size) {
+            return Err(invalid_size());
+        }
+        let mut layout = Layout::new(size);
+        let origins = Origins::new(&mut layout, size).ok_or_else(invalid_size)?;
+        let slots = slots(layout.left());
+        let dirty = Dirty::new(&mut layout, slots).ok_or_else(invalid_size)?;
+        let entries = layout.take(slots * ENTRY).ok_or_else(invalid_size)?;
+        let region = Region::create(&self.name, ZoneKind::Limit, size)?;
+        let origin = self.origin.unwrap_or_else(Origin::random);
+        origins.set_own(&region, origin);
+        region.seal();
+        Ok(LimitZone {
+            name: self.name,
+            origin,
+            region,
+            origins,
+            dirty,
+            entries,
+            replication: Mutex::default(),
+            tally: Tally::default(),
+            counters: Counters::default(),
+            sweep_next: AtomicUsize::new(0),
+            rate,
+            burst: self.burst,
+            delay: self.delay,
+            dry_run: self.dry_run,
+        })
+    }
+}
+
+/// The most entries, in whole groups, for which `words` words are enough together with their dirty bits.
+fn slots(words: usize) -> usize {
+    let mut slots = words / ENTRY / GROUP * GROUP;
+    while slots > 0 && Dirty::words(slots) + slots * ENTRY > words {
+        slots -= GROUP;
+    }
+    slots
+}
+
+/// What a charge came to: the judgement, and the arrival time after it.
+type Charged = (Verdict, u64);
+
+impl LimitZone {
+    /// Begins to describe a zone.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use sync_store::{Check, Delay, LimitZone, Outcome, Time};
+    ///
+    /// let zone = LimitZone::builder("req")
+    ///     .size(1 << 20)
+    ///     .rate("10r/h".parse()?)
+    ///     .burst(9)
+    ///     .delay(Delay::Nodelay)
+    ///     .build()?;
+    /// let now = Time::from_millis(1_700_000_000_000);
+    /// for left in (0..10).rev() {
+    ///     let decision = zone.check("198.51.100.7", &Check::default(), now);
+    ///     assert_eq!((decision.outcome, decision.remaining), (Outcome::Passed, left));
+    /// }
+    /// let refused = zone.check("198.51.100.7", &Check::default(), now);
+    /// assert_eq!(refused.outcome, Outcome::Rejected);
+    /// assert_eq!(refused.retry_after, Some(Duration::from_secs(360)));
+    /// # Ok::<(), sync_store::Error>(())
+    /// ```
+    pub fn builder(name: impl Into<String>) -> LimitZoneBuilder {
+        LimitZoneBuilder {
+            name: name.into(),
+            size: 1 << 20,
+            origin: None,
+            rate: None,
+            burst: 0,
+            delay: Delay::None,
+            dry_run: false,
+        }
+    }
+
+    /// The zone's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Decides about a request, and charges it to its key if it is admitted. A request that is refused changes nothing.
+    ///
+    /// A dry run charges as the real one would, so that the figures mean something, and lets everything pass.
+    ///
+    /// In the one case that every entry of the key's group is just being claimed by another thread, the request is judged by an empty
+    /// bucket, and not recorded.
+    pub fn check(&self, key: impl AsRef<[u8]>, check: &Check, now: Time) -> Decision {
+        let terms = self.terms(check);
+        let now_ns = now.as_nanos();
+        let Some(key) = LimitKey::new(key.as_ref()) else {
+            return decision(terms, (terms.judge(0, now_ns, 0), 0), now_ns, false);
+        };
+        let place = self.place(&key);
+        let Ok(cost) = u64::try_from(check.cost) else {
+            let tat = self.refund(&key, place, terms, now_ns, check.cost.unsigned_abs()).1;
+            return decision(terms, (terms.judge(tat, now_ns, 0), tat), now_ns, true);
+        };
+        let charged = self.charge(&key, place, terms, now_ns, cost);
+        let decision = decision(terms, charged, now_ns, check.dry_run.unwrap_or(self.dry_run));
+        if cost > 0 {
+            self.counters.count(decision.outcome);
+        }
+        decision
+    }
+
+    /// Empties the bucket of a key, here and on the other nodes: all that is known here of its work is refunded. Answers whether
+    /// there was any.
+    pub fn forget(&self, key: impl AsRef<[u8]>, now: Time) -> bool {
+        let Some(key) = LimitKey::new(key.as_ref()) else { return false };
+        let terms = self.terms(&Check::default());
+        self.refund(&key, self.place(&key), terms, now.as_nanos(), u64::MAX).0
+    }
+
+    /// [Forgets](Self::forget) all keys. Answers how many.
+    pub fn clear(&self, now: Time) -> usize {
+        let terms = self.terms(&Check::default());
+        (0..self.slots())
+            .filter_map(|slot| self.live(slot))
+            .filter(|key| self.refund(key, self.place(key), terms, now.as_nanos(), u64::MAX).0)
+            .count()
+    }
+
+    /// How many requests met which outcome, on this node, since the zone was made or the counters were reset.
+    pub fn counters(&self) -> LimitCounters {
+        self.counters.get()
+    }
+
+    /// Sets the counters to 0.
+    pub fn reset_counters(&self) {
+        self.counters.reset();
+    }
+
+    fn terms(&self, check: &Check) -> Terms {
+        Terms {
+            interval_ns: check.rate.unwrap_or(self.rate).interval_ns(),
+            burst: check.burst.unwrap_or(self.burst),
+            delay: check.delay.unwrap_or(self.delay).free(),
+        }
+    }
+
+    fn charge(&self, key: &LimitKey, place: Place, terms: Terms, now: u64, cost: u64) -> Charged {
+        loop {
+            let Some(found) = self.group(place).find(key) else {
+                let verdict = terms.judge(0, now, cost);
+                let Verdict::Admitted { tat, work, .. } = verdict else { return (verdict, 0) };
+                if cost == 0 {
+                    return (verdict, 0);
+                }
+                let view = View { tat, since: now };
+                let fresh =
+                    Fresh { key: *key, tag: place.tag, view, debt: work.cast_signed(), foreign: false };
+                match self.insert(place, &fresh, now) {
+                    Inserted::Live { slot, .. } => self.dirty.mark(&self.region, slot),
+                    Inserted::Again { .. } => continue,
+                    Inserted::Busy => Tally::add(&self.tally.refused, 1),
+                }
+                return (verdict, tat);
+            };
+            if let Some(charged) = self.charge_found(found, terms, now, cost) {
+                return charged;
+            }
+        }
+    }
+
+    /// `None` if the entry was taken away meanwhile; then nothing was charged.
+    ///
+    /// The debt comes last. Before that, the work is in the arrival time but not published: should a catch-up read it just now and
+    /// the debt follow in the stream, one receiver counts it twice. The other order would publish work that may yet be refused.
+    fn charge_found(&self, found: Found<'_>, terms: Terms, now: u64, cost: u64) -> Option<Charged> {
+        let Found { entry, slot, head } = found;
+        loop {
+            let before = entry.tat();
+            let verdict = terms.judge(before, now, cost);
+            if !entry.is_still(head) {
+                return None;
+            }
+            let Verdict::Admitted { tat, work, .. } = verdict else { return Some((verdict, before)) };
+            if cost == 0 {
+                return Some((verdict, before));
+            }
+            if before <= now {
+                entry.begin(now);
+            }
+            if !entry.move_tat(before, tat) {
+                continue;
+            }
+            if !entry.is_still(head) {
+                return None;
+            }
+            entry.add_debt(work.cast_signed());
+            self.dirty.mark(&self.region, slot);
+            return Some((verdict, tat));
+        }
+    }
+
+    /// Whether there was anything to refund, and the arrival time afterwards.
+    fn refund(&self, key: &LimitKey, place: Place, terms: Terms, now: u64, cost: u64) -> (bool, u64) {
+        while let Some(Found { entry, slot, head }) = self.group(place).find(key) {
+            let before = entry.tat();
+            let work = terms.refund(before, now, cost);
+            if work == 0 && entry.is_still(head) {
+                return (false, before);
+            }
+            if work > 0 && entry.move_tat(before, before - work) && entry.is_still(head) {
+                entry.add_debt(-work.cast_signed());
+                self.dirty.mark(&self.region, slot);
+                return (true, before - work);
+            }
+        }
+        (false, 0)
+    }
+
+    pub(super) fn insert(&self, place: Place, fresh: &Fresh, now: u64) -> Inserted {
+        let inserted = self.group(place).insert(fresh, now);
+        if let Inserted::Live { evicted: true, .. } | Inserted::Again { evicted: true } = inserted {
+            Tally::add(&self.tally.evicted, 1);
+        }
+        inserted
+    }
+
+    pub(super) fn slots(&self) -> usize {
+        self.entries.len() / ENTRY
+    }
+
+    pub(super) fn place(&self, key: &LimitKey) -> Place {
+        Place::of(key.hash(&self.region), self.slots())
+    }
+
+    pub(super) fn group(&self, place: Place) -> Group<'_> {
+        Group::new(self.words(), place)
+    }
+
+    pub(super) fn words(&self) -> &[Word] {
+        self.region.words(self.entries)
+    }
+
+    pub(super) fn entry(&self, slot: usize) -> Entry<'_> {
+        Entry::at(self.words(), slot)
+    }
+
+    /// The key that lives at a slot.
+    fn live(&self, slot: usize) -> Option<LimitKey> {
+        let entry = self.entry(slot);
+        let head = entry.head();
+        let key = entry.key(head)?;
+        (head.phase() == Phase::Live && entry.is_still(head)).then_some(key)
+    }
+
+    /// Empties up to `budget` idle entries.
+    pub(super) fn sweep_idle(&self, now: u64, budget: usize) -> usize {
+        let (slots, budget) = (self.slots(), budget.min(self.slots()));
+        let first = self.sweep_next.fetch_add(budget, Ordering::Relaxed);
+        let freed = (0..budget)
+            .map(|i| first.wrapping_add(i) % slots)
+            .filter(|&slot| self.group(Place::around(slot)).sweep(slot, now))
+            .count();
+        Tally::add(&self.tally.expired, freed);
+        freed
+    }
+
+    pub(super) fn used_bytes(&self, records: u64) -> u64 {
+        let free = self.slots() as u64 - records.min(self.slots() as u64);
+        self.region.size() - free * (ENTRY * WORD) as u64
+    }
+
+    pub(super) fn records(&self) -> u64 {
+        (0..self.slots()).filter(|&slot| self.entry(slot).head().phase() == Phase::Live).count() as u64
+    }
+}
+
+impl fmt::Display for LimitZone {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "limit zone {}, {}", self.name, self.rate)
+    }
+}
+
+fn decision(terms: Terms, (verdict, tat): Charged, now: u64, dry_run: bool) -> Decision {
+    let (outcome, wait_ns, retry_ns) = match verdict {
+        Verdict::Admitted { wait_ns: 0, .. } => (Outcome::Passed, 0, None),
+        Verdict::Admitted { .. } if dry_run => (Outcome::DelayedDryRun, 0, None),
+        Verdict::Admitted { wait_ns, .. } => (Outcome::Delayed, wait_ns, None),
+        Verdict::Denied { retry_ns } if dry_run => (Outcome::RejectedDryRun, 0, retry_ns),
+        Verdict::Denied { retry_ns } => (Outcome::Rejected, 0, retry_ns),
+    };
+    Decision {
+        outcome,
+        wait: Duration::from_nanos(wait_ns),
+        remaining: terms.remaining(tat, now),
+        reset: Duration::from_nanos(tat.saturating_sub(now)),
+        retry_after: retry_ns.map(Duration::from_nanos),
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests;
