@@ -77,17 +77,14 @@ impl StickyZone {
     pub fn learn(&self, session: impl AsRef<[u8]>, server: impl AsRef<[u8]>, now: Time) -> Result<(), Error> {
         let (session, server) = (session.as_ref(), server.as_ref());
         self.table.check(session, server)?;
-        let hash = self.table.hash(session);
         let mut known = Vec::new();
-        let written = self.table.upsert(now, session, Value::New(server), |found| {
-            if found.is_some_and(|found| self.table.is_live(found, now))
-                && let Some(found) = self.table.find(session, hash, Some(&mut known))
-                && known == server
-                && self.table.is_live(&found, now)
-            {
-                self.touch(&found, now);
-                return Step::Stop;
-            }
+        if let Some(found) = self.find(session, now, &mut known)
+            && known == server
+        {
+            self.touch(&found, now);
+            return Ok(());
+        }
+        let written = self.table.upsert(now, session, Value::New(server), |_| {
             Step::Write(self.header(now, false, now.as_millis()))
         })?;
         self.mark(&written);

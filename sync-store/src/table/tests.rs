@@ -1,1 +1,55 @@
+use super::*;
+use crate::ZoneKind;
 
+pub(super) fn settings(kind: ZoneKind, size: u64) -> Settings {
+    Settings {
+        name: "z".to_owned(),
+        kind,
+        origin: Origin::from_raw(1).expect("not 0"),
+        size,
+        match_by: MatchBy::Exact,
+        max_key: 16,
+        is_key: |_| true,
+        max_record: 64,
+        idle_ms: 1_000,
+        retention_ms: 1_000,
+        max_clock_skew: Duration::from_secs(5),
+    }
+}
+
+pub(super) fn table(kind: ZoneKind, size: u64) -> Table {
+    Table::new(settings(kind, size)).expect("a table")
+}
+
+/// Writes a record as a local writer would.
+pub(super) fn set(table: &Table, key: &[u8], value: &[u8], now: Time) -> Written {
+    let written = table.upsert(now, key, Value::New(value), |_| {
+        Step::Write(Header {
+            removed: false,
+            stamp: table.tick(now),
+            writer: table.settings().origin,
+            time_ms: 0,
+        })
+    });
+    written.expect("room")
+}
+
+pub(super) fn get(table: &Table, key: &[u8]) -> Option<Vec<u8>> {
+    let mut value = Vec::new();
+    let found = table.find(key, table.hash(key), Some(&mut value))?;
+    (!found.meta.header.removed).then_some(value)
+}
+
+/// Takes a record out as an eviction would; false if it is not there or was changed.
+pub(super) fn evict(table: &Table, key: &[u8]) -> bool {
+    let found = table.find(key, table.hash(key), None);
+    let block = found.and_then(|found| table.unlink(found.at, found.slot));
+    block.map(|block| table.free(block)).is_some()
+}
+
+#[cfg(loom)]
+mod loom_models;
+#[cfg(not(loom))]
+mod plain;
+#[cfg(not(loom))]
+mod stress;
