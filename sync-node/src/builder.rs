@@ -1,17 +1,15 @@
 //! Making a node: settings with defaults, zones, start.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use rand::Rng;
-use sync_store::{
-    Clock, KeyvalZone, KeyvalZoneBuilder, LimitZone, LimitZoneBuilder, Origin, Replica, StickyZone,
-    StickyZoneBuilder, SystemClock,
-};
+use sync_proto::MIN_FRAME_LIMIT;
+use sync_store::{Clock, KeyvalZoneBuilder, LimitZoneBuilder, Origin, Replica, StickyZoneBuilder, SystemClock};
 use sync_transport::{
-    Address, Backoff, ConnectOptions, ConnectionOptions, Connector, Discovery, DiscoveryOptions, Framing, ListenOptions, Listener,
-    Server, TlsConfig, TlsOptions,
+    Address, Backoff, ConnectOptions, ConnectionOptions, Connector, Discovery, DiscoveryOptions, Framing,
+    ListenOptions, Listener, Server, TlsConfig, TlsOptions,
 };
 
 use crate::driver::Hub;
@@ -265,21 +263,16 @@ impl NodeBuilder {
     }
 
     fn check(&self) -> Result<(), Error> {
-        let mut names = BTreeSet::new();
-        let all = self.keyvals.iter().map(KeyvalZoneBuilder::name);
-        let all = all.chain(self.stickies.iter().map(StickyZoneBuilder::name));
-        for name in all.chain(self.limits.iter().map(LimitZoneBuilder::name)) {
-            if !names.insert(name) {
-                return Err(Error::DuplicateZone { name: name.to_owned() });
-            }
-        }
-        if let Some(name) = self.local.iter().find(|name| !names.contains(name.as_str())) {
-            return Err(Error::NoSuchZone { name: name.clone() });
-        }
         let (number, size) = self.buffers;
         let setting = |setting, problem| Err(Error::Setting { setting, problem });
         if number == 0 || size < BUFFER_SIZE_MIN {
-            return setting("buffers", format!("at least 1 of {BUFFER_SIZE_MIN} bytes, not {number} of {size}"));
+            return setting(
+                "buffers",
+                format!("at least 1 of {BUFFER_SIZE_MIN} bytes, not {number} of {size}"),
+            );
+        }
+        if self.max_frame < MIN_FRAME_LIMIT {
+            return setting("max_frame", format!("at least {MIN_FRAME_LIMIT} bytes, not {}", self.max_frame));
         }
         if size + FRAME_HEADROOM > self.max_frame {
             return setting("max_frame", format!("{} bytes do not hold a buffer of {size}", self.max_frame));
@@ -310,21 +303,28 @@ impl NodeBuilder {
         let max_record = sync_proto::max_record(self.buffers.1);
         let skew = self.max_clock_skew;
         let mut zones = Zones::default();
+        let mut names = BTreeSet::new();
+        let mut claim = |name: &str| match names.insert(name.to_owned()) {
+            true => Ok(name.to_owned()),
+            false => Err(Error::DuplicateZone { name: name.to_owned() }),
+        };
         for zone in self.keyvals.drain(..) {
-            let zone: KeyvalZone = zone.origin(origin).max_record(max_record).max_clock_skew(skew).build()?;
-            zones.keyvals.insert(zone.name().to_owned(), Arc::new(zone));
+            let zone = zone.origin(origin).max_record(max_record).max_clock_skew(skew).build()?;
+            zones.keyvals.insert(claim(zone.name())?, Arc::new(zone));
         }
         for zone in self.stickies.drain(..) {
-            let zone: StickyZone = zone.origin(origin).max_record(max_record).max_clock_skew(skew).build()?;
-            zones.stickies.insert(zone.name().to_owned(), Arc::new(zone));
+            let zone = zone.origin(origin).max_record(max_record).max_clock_skew(skew).build()?;
+            zones.stickies.insert(claim(zone.name())?, Arc::new(zone));
         }
         for zone in self.limits.drain(..) {
-            let zone: LimitZone = zone.origin(origin).build()?;
-            zones.limits.insert(zone.name().to_owned(), Arc::new(zone));
+            let zone = zone.origin(origin).build()?;
+            zones.limits.insert(claim(zone.name())?, Arc::new(zone));
         }
-        let synchronized: BTreeMap<_, _> =
-            zones.replicas().map(|r| (r.name().to_owned(), !self.local.contains(r.name()))).collect();
-        zones.synchronized = synchronized;
+        if let Some(name) = self.local.iter().find(|&name| !names.contains(name)) {
+            return Err(Error::NoSuchZone { name: name.clone() });
+        }
+        let shared = names.into_iter().map(|name| (!self.local.contains(&name), name));
+        zones.synchronized = shared.map(|(shared, name)| (name, shared)).collect();
         Ok(zones)
     }
 }

@@ -363,6 +363,8 @@ fn link_status(link: &LinkHandle, hub: &Hub, now: replication::Now) -> PeerStatu
         }
         Machine::In(machine) => {
             let machine = machine.lock();
+            let age = machine.applied_at().map(|at| now.elapsed.saturating_sub(at));
+            status.applied_age_ms = age.map(|age| age.as_millis() as u64);
             (machine.peer().map(|p| (p.name.clone(), p.origin)), machine.measured())
         }
     };

@@ -88,6 +88,10 @@ pub struct PeerStatus {
     pub records_pending: BTreeMap<String, u64>,
     /// Age of the oldest record that has not been acknowledged, milliseconds; 0 when the peer has everything.
     pub lag_ms: u64,
+    /// How long ago a record that the peer sent changed something here, milliseconds; absent if none has, and on links in the
+    /// direction [`Direction::Out`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub applied_age_ms: Option<u64>,
     /// The peer's clock minus ours, microseconds, half a round trip taken off; absent until measured.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub clock_offset_us: Option<i64>,

@@ -33,7 +33,8 @@ impl ClockOffset {
         heartbeat.clock_us = micros(now);
         if let Some((clock_us, at)) = self.received {
             heartbeat.echo_clock_us = clock_us;
-            heartbeat.echo_delay_us = u64::try_from(now.elapsed.saturating_sub(at).as_micros()).unwrap_or(u64::MAX);
+            heartbeat.echo_delay_us =
+                u64::try_from(now.elapsed.saturating_sub(at).as_micros()).unwrap_or(u64::MAX);
         }
     }
 
@@ -92,7 +93,10 @@ mod tests {
         for clock_us in extremes {
             for echo_clock_us in extremes {
                 for echo_delay_us in extremes {
-                    us.handle(&Heartbeat { clock_us, echo_clock_us, echo_delay_us, ..Heartbeat::default() }, at(5));
+                    us.handle(
+                        &Heartbeat { clock_us, echo_clock_us, echo_delay_us, ..Heartbeat::default() },
+                        at(5),
+                    );
                 }
             }
         }

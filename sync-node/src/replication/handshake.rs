@@ -120,7 +120,11 @@ fn match_zones(shared: &Shared, hello: &Hello, origin: Origin) -> Peer {
     }
     for zone in &shared.zones {
         if hello.zones.iter().all(|z| z.name != zone.replica.name()) {
-            mismatches.push(format!("zone {:?} exists only on {:?}", zone.replica.name(), shared.identity.name));
+            mismatches.push(format!(
+                "zone {:?} exists only on {:?}",
+                zone.replica.name(),
+                shared.identity.name
+            ));
         }
     }
     Peer { origin, name: hello.node.clone(), zones, mismatches }

@@ -111,7 +111,8 @@ impl Inbound {
 
     /// Takes the body of a frame from the peer.
     pub(crate) fn handle_frame(&mut self, now: Now, body: Bytes) -> Result<Option<Event>, LinkError> {
-        let message = sync_proto::decode(body).map_err(|e| LinkError::Refused { code: e.refuse_code(), message: e.to_string() })?;
+        let message = sync_proto::decode(body)
+            .map_err(|e| LinkError::Refused { code: e.refuse_code(), message: e.to_string() })?;
         match (&self.state, message) {
             (_, Message::Refuse(Refuse { code, message })) => {
                 let code = Code::try_from(code).unwrap_or(Code::Unspecified);
@@ -149,7 +150,9 @@ impl Inbound {
         let own = self.shared.identity.origin;
         for zone in &peer.zones {
             let published = zone.ours.map(|id| (id, self.shared.zones[id].replica.published_seq()));
-            if let Some((id, published)) = published.filter(|&(_, published)| zone.vector.get(own) > published) {
+            if let Some((id, published)) =
+                published.filter(|&(_, published)| zone.vector.get(own) > published)
+            {
                 return Err(LinkError::malformed(format!(
                     "it claims to know {} records of this node's zone {:?}, which has published {published}",
                     zone.vector.get(own),
@@ -175,7 +178,9 @@ impl Inbound {
     fn zone(&mut self, id: u32, what: &str) -> Result<Option<(&mut ZoneLink, usize)>, LinkError> {
         match self.zones.get_mut(id as usize) {
             Some(link) => Ok(link.ours.map(|ours| (link, ours))),
-            None => Err(LinkError::malformed(format!("a {what} of zone {id}, which its Hello does not list"))),
+            None => {
+                Err(LinkError::malformed(format!("a {what} of zone {id}, which its Hello does not list")))
+            }
         }
     }
 
@@ -302,7 +307,9 @@ impl Inbound {
         for (zone, link) in self.zones.iter().enumerate() {
             let Some(id) = link.ours else { continue };
             let ours = self.shared.zones[id].replica.vector();
-            let Some(wanted) = self.shared.repair.lock().poll(id, self.link, &ours, now.elapsed) else { continue };
+            let Some(wanted) = self.shared.repair.lock().poll(id, self.link, &ours, now.elapsed) else {
+                continue;
+            };
             let request = Request {
                 zone: zone as u32,
                 request: wanted.request,

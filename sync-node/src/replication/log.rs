@@ -47,7 +47,13 @@ pub(crate) struct Log {
 impl Log {
     /// `zone` is the id that the batches carry, `through_seq` what it has published before; at most `batches_max` batches of
     /// at most `batch_bytes` each are kept.
-    pub(crate) fn new(zone: u32, sender: Origin, through_seq: u64, batches_max: usize, batch_bytes: usize) -> Self {
+    pub(crate) fn new(
+        zone: u32,
+        sender: Origin,
+        through_seq: u64,
+        batches_max: usize,
+        batch_bytes: usize,
+    ) -> Self {
         Self { zone, sender, batches: VecDeque::new(), batches_max, batch_bytes, through_seq }
     }
 

@@ -91,7 +91,8 @@ pub(crate) struct Shared {
 
 impl Shared {
     pub(crate) fn new(identity: Identity, settings: Settings, zones: Vec<Arc<dyn Replica>>) -> Self {
-        let repair = Mutex::new(Repair::new(zones.len(), settings.repair_grace, settings.heartbeat_interval * 3));
+        let repair =
+            Mutex::new(Repair::new(zones.len(), settings.repair_grace, settings.heartbeat_interval * 3));
         let zones = zones
             .into_iter()
             .enumerate()
@@ -167,9 +168,12 @@ impl LinkError {
     /// The frame that tells the peer, if it is ours to tell.
     pub(crate) fn frame(&self) -> Option<bytes::Bytes> {
         match self {
-            Self::Refused { code, message } => Some(sync_proto::encode(&sync_proto::wire::frame::Kind::Refuse(
-                sync_proto::wire::Refuse { code: *code as i32, message: message.clone() },
-            ))),
+            Self::Refused { code, message } => {
+                Some(sync_proto::encode(&sync_proto::wire::frame::Kind::Refuse(sync_proto::wire::Refuse {
+                    code: *code as i32,
+                    message: message.clone(),
+                })))
+            }
             Self::RefusedByPeer { .. } => None,
         }
     }

@@ -27,6 +27,10 @@ const REQUESTS_MAX: usize = 4;
 /// Batches sent between two chunks of catch-up when both are waiting: fresh updates first, without starving the bulk.
 const BATCHES_PER_CHUNK: u32 = 4;
 
+/// Entries of version vectors in one heartbeat, if no single zone has more. An entry takes up to 22 bytes, and the smallest
+/// frame that a peer may insist on is 4 KiB.
+const HEARTBEAT_ENTRIES: usize = 150;
+
 /// What a frame from the peer means for the driver.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Event {
@@ -137,7 +141,8 @@ impl Outbound {
 
     /// Takes the body of a frame from the peer.
     pub(crate) fn handle_frame(&mut self, now: Now, body: Bytes) -> Result<Option<Event>, LinkError> {
-        let message = sync_proto::decode(body).map_err(|e| LinkError::Refused { code: e.refuse_code(), message: e.to_string() })?;
+        let message = sync_proto::decode(body)
+            .map_err(|e| LinkError::Refused { code: e.refuse_code(), message: e.to_string() })?;
         match (&self.state, message) {
             (_, Message::Refuse(Refuse { code, message })) => {
                 let code = Code::try_from(code).unwrap_or(Code::Unspecified);
@@ -214,7 +219,9 @@ impl Outbound {
 
     fn acknowledge(&mut self, zone: u32, through_seq: u64) -> Result<(), LinkError> {
         let Some(link) = self.zones.iter_mut().find(|z| z.id == zone as usize) else {
-            return Err(LinkError::malformed(format!("it acknowledges zone {zone}, which this link does not have")));
+            return Err(LinkError::malformed(format!(
+                "it acknowledges zone {zone}, which this link does not have"
+            )));
         };
         if through_seq > link.position {
             return Err(LinkError::malformed(format!(
@@ -247,7 +254,14 @@ impl Outbound {
         let through = |origin| if origin == own { link.position } else { ours.get(origin) };
         let covers = origins.iter().map(|&origin| (origin, through(origin))).collect();
         let known = vector(&request.known);
-        link.jobs.push_back(Job { request: request.request, origins, known, covers, cursor: Some(0), rows: 0 });
+        link.jobs.push_back(Job {
+            request: request.request,
+            origins,
+            known,
+            covers,
+            cursor: Some(0),
+            rows: 0,
+        });
         Ok(())
     }
 
@@ -330,10 +344,17 @@ impl Outbound {
     fn heartbeat(&mut self, now: Now) {
         let mut heartbeat = Heartbeat::default();
         self.clock.stamp(&mut heartbeat, now);
-        heartbeat.vectors.extend(self.zones.iter().map(|link| ZoneVector {
-            zone: link.id as u32,
-            vector: known(&self.shared.zones[link.id].replica.vector()),
-        }));
+        let mut entries = 0;
+        for link in &self.zones {
+            let vector = known(&self.shared.zones[link.id].replica.vector());
+            if entries > 0 && entries + vector.len() > HEARTBEAT_ENTRIES {
+                let rest = Heartbeat { vectors: Vec::new(), ..heartbeat };
+                self.control.push_back(encode(&Kind::Heartbeat(std::mem::replace(&mut heartbeat, rest))));
+                entries = 0;
+            }
+            entries += vector.len();
+            heartbeat.vectors.push(ZoneVector { zone: link.id as u32, vector });
+        }
         self.control.push_back(encode(&Kind::Heartbeat(heartbeat)));
         self.heartbeat_at = now.elapsed + self.shared.settings.heartbeat_interval;
     }

@@ -98,7 +98,13 @@ impl Repair {
     }
 
     /// What `link` shall request for a zone of which we know `ours`.
-    pub(crate) fn poll(&mut self, zone: usize, link: LinkId, ours: &VersionVector, now: Duration) -> Option<Wanted> {
+    pub(crate) fn poll(
+        &mut self,
+        zone: usize,
+        link: LinkId,
+        ours: &VersionVector,
+        now: Duration,
+    ) -> Option<Wanted> {
         let (grace, patience) = (self.grace, self.patience);
         let zone = &mut self.zones[zone];
         zone.note_missing(ours, now);
@@ -107,7 +113,9 @@ impl Repair {
             let connected = zone.heard.values().any(|(from, _)| *from == origin);
             let base = if connected || missing.in_flight.is_some() { patience } else { grace };
             let wait = base * 2u32.pow(missing.attempts.min(BACKOFF_POWER_MAX));
-            if now.saturating_sub(missing.since) >= wait && asked(&zone.heard, origin, missing.attempts) == Some(link) {
+            if now.saturating_sub(missing.since) >= wait
+                && asked(&zone.heard, origin, missing.attempts) == Some(link)
+            {
                 origins.push(origin);
             }
         }
@@ -156,13 +164,10 @@ impl ZoneRepair {
 }
 
 /// The link to ask for an origin: one of those that know the most of it, another one at each attempt.
-fn asked(
-    heard: &BTreeMap<LinkId, (Origin, VersionVector)>,
-    origin: Origin,
-    attempts: u32,
-) -> Option<LinkId> {
+fn asked(heard: &BTreeMap<LinkId, (Origin, VersionVector)>, origin: Origin, attempts: u32) -> Option<LinkId> {
     let most = heard.values().map(|(_, vector)| vector.get(origin)).max()?;
-    let able: Vec<_> = heard.iter().filter(|(_, (_, v))| v.get(origin) == most).map(|(&link, _)| link).collect();
+    let able: Vec<_> =
+        heard.iter().filter(|(_, (_, v))| v.get(origin) == most).map(|(&link, _)| link).collect();
     // Different origins are asked of different links, so that one peer does not serve everything.
     let start = (origin.raw() % able.len() as u64) as usize;
     able.get((start + attempts as usize) % able.len()).copied()
