@@ -1,10 +1,52 @@
 //! The HTTP API of a node.
+//!
+//! | path | methods | needs | module |
+//! |---|---|---|---|
+//! | `/healthz`, `/readyz` | GET | an allowed address | [`health`] |
+//! | `/v1/status` | GET | | [`health`] |
+//! | `/api/…` | GET; POST, PATCH, DELETE | `write` for the latter | [`plus`], as the API of NGINX Plus answers |
+//! | `/v1/limit_req/{zone}` | POST | `decide` | [`decide`] |
+//! | `/v1/sticky/{zone}/{session}` | GET; PUT, DELETE | `decide` for the latter | [`decide`] |
+//!
+//! Every request passes the [`guard`] first: the client's address, then its password. GET implies HEAD.
+//!
+//! Two switches, because there are two kinds of clients. `write` is for people and their tools, who put keys into tables. `decide` is for
+//! the proxy beside the node, which asks and in asking uses up rate; whoever may ask can exhaust somebody's limit, so it has to be
+//! granted too, but a proxy has no business in the tables.
+//!
+//! axum routes and extracts; [`server`] drives its router with hyper, for the limits that `axum::serve` has no words for (time for the
+//! head of a request, its size, connections). A program that has a server of its own mounts [`Api::router`].
 
 pub mod access;
+mod counters;
+mod decide;
+mod guard;
+mod health;
+mod json;
+mod plus;
+mod problem;
+mod server;
+mod timestamp;
 pub mod users;
 
+pub use server::Listener;
+
+use crate::Node;
 use access::AccessList;
+use axum::Router;
+use axum::routing::{any, get, post};
+use counters::Counters;
+use parking_lot::RwLock;
+use problem::Problem;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use sync_store::Time;
+use tokio::sync::Semaphore;
 use users::UsersFile;
+
+/// Requests at a time that keep a thread busy for long: whole zones read, passwords verified. More of them wait, in order.
+const HEAVY_MAX: usize = 2;
 
 /// What clients of the API may do. The default is what a configuration without a word grants: everybody may read.
 #[derive(Debug, Clone, Default)]
@@ -17,4 +59,117 @@ pub struct Grants {
     pub access: AccessList,
     /// Users and the hashes of their passwords. Default: no password is asked for. (`auth_basic_user_file`)
     pub users: Option<UsersFile>,
+}
+
+/// The client of a request; a server that mounts [`Api::router`] puts it into the extensions of every request. Without it the client
+/// counts as one of a Unix socket.
+#[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
+pub struct Client {
+    /// Its address; `None` on a Unix socket.
+    pub address: Option<IpAddr>,
+}
+
+impl Client {
+    /// A client at an address, or of a Unix socket.
+    pub const fn new(address: Option<IpAddr>) -> Self {
+        Self { address }
+    }
+}
+
+/// The HTTP API of one node; clones are handles to the same one.
+#[derive(Debug, Clone)]
+pub struct Api {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    node: Node,
+    grants: RwLock<Arc<Grants>>,
+    /// Whether changes are taken. A change holds it for reading while it is made, so that after [`Api::stop_changes`] none is under way.
+    taking_changes: RwLock<bool>,
+    heavy: Semaphore,
+    counters: Counters,
+    /// Configurations loaded so far, and when the last was.
+    generation: AtomicU64,
+    loaded_at: AtomicU64,
+}
+
+impl Api {
+    /// An API for a node, with what its clients may do.
+    pub fn new(node: Node, grants: Grants) -> Self {
+        let loaded_at = AtomicU64::new(node.now().as_millis());
+        let inner = Inner {
+            node,
+            grants: RwLock::new(Arc::new(grants)),
+            taking_changes: RwLock::new(true),
+            heavy: Semaphore::new(HEAVY_MAX),
+            counters: Counters::default(),
+            generation: AtomicU64::new(1),
+            loaded_at,
+        };
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// Every path of the API, to be served by [`Listener::serve`] or by a server of your own.
+    pub fn router(&self) -> Router {
+        Router::new()
+            .route("/healthz", get(health::alive))
+            .route("/readyz", get(health::ready))
+            .route("/v1/status", get(health::status))
+            .route("/v1/limit_req/{zone}", post(decide::limit_req))
+            .route(
+                "/v1/sticky/{zone}/{session}",
+                get(decide::lookup).put(decide::learn).delete(decide::forget),
+            )
+            .route("/api", any(plus::answer))
+            .route("/api/", any(plus::answer))
+            .route("/api/{*path}", any(plus::answer))
+            .fallback(async || Problem::path_not_found())
+            .method_not_allowed_fallback(async || Problem::method_not_allowed())
+            .layer(axum::middleware::from_fn_with_state(self.clone(), guard::guard))
+            .with_state(self.clone())
+    }
+
+    /// Replaces what clients may do, from the next request on.
+    pub fn set_grants(&self, grants: Grants) {
+        *self.inner.grants.write() = Arc::new(grants);
+        self.inner.generation.fetch_add(1, Ordering::Relaxed);
+        self.inner.loaded_at.store(self.node().now().as_millis(), Ordering::Relaxed);
+    }
+
+    /// Refuses changes from now on (503), and returns when none is under way any more. What was acknowledged before is in the zones then.
+    pub fn stop_changes(&self) {
+        *self.inner.taking_changes.write() = false;
+    }
+
+    fn node(&self) -> &Node {
+        &self.inner.node
+    }
+
+    fn grants(&self) -> Arc<Grants> {
+        Arc::clone(&self.inner.grants.read())
+    }
+
+    fn counters(&self) -> &Counters {
+        &self.inner.counters
+    }
+
+    /// Makes a change to a zone, unless the node is stopping.
+    fn change<T>(&self, change: impl FnOnce(Time) -> Result<T, Problem>) -> Result<T, Problem> {
+        let taking_changes = self.inner.taking_changes.read();
+        if !*taking_changes || self.node().is_stopping() {
+            return Err(Problem::stopping());
+        }
+        change(self.node().now())
+    }
+
+    /// Runs what keeps a thread busy for long where it holds up nobody else.
+    async fn heavy<T: Send + 'static>(&self, work: impl FnOnce(&Self) -> T + Send + 'static) -> Result<T, Problem> {
+        // The semaphore is never closed, and the work does not panic by its own contract; both would be our fault.
+        let _turn = self.inner.heavy.acquire().await.map_err(|_| Problem::internal())?;
+        let api = self.clone();
+        tokio::task::spawn_blocking(move || work(&api)).await.map_err(|_| Problem::internal())
+    }
 }

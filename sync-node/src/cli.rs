@@ -2,17 +2,25 @@
 //!
 //! | command | module |
 //! |---|---|
-//! | `run -c FILE` | [`run`] |
-//! | `check -c FILE` | [`run`] |
+//! | `run -c FILE`, `check -c FILE` | [`run`] |
 //! | `cert ca`, `cert node NAME` | [`cert`] |
 //! | `status` | [`status`] |
+//! | `keyval get`, `set`, `delete`, `list` | [`keyval`] |
 //!
 //! A command that fails says why on standard error and exits with status 1; wrong usage exits with status 2.
 
 mod cert;
+mod client;
+mod keyval;
+mod log;
+mod parts;
+mod run;
+mod status;
 
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
+use std::path::PathBuf;
 use std::process::ExitCode;
+use sync_node::config;
 
 /// Shares the zones of proxies - key-value tables, sticky sessions, rate limits - across a cluster.
 #[derive(Debug, Parser)]
@@ -24,20 +32,43 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Run a node until a signal stops it: QUIT gracefully, TERM and INT at once; HUP reloads
+    Run(File),
+    /// Check a configuration file and start nothing
+    Check(File),
     /// Make certificates for a cluster: a CA of your own, and one for each node
     #[command(subcommand)]
     Cert(cert::Command),
+    /// Show zones and peers of a running node
+    Status(status::Status),
+    /// Read and change a key-value zone of a running node
+    Keyval(keyval::Keyval),
+}
+
+#[derive(Debug, Args)]
+struct File {
+    /// The configuration file
+    #[arg(short, long, value_name = "FILE")]
+    config: PathBuf,
 }
 
 /// Runs the command that the process was started with.
 pub(crate) fn main() -> ExitCode {
     let result = match Arguments::parse().command {
+        Command::Run(file) => run::run(&file.config),
+        Command::Check(file) => run::check(&file.config),
         Command::Cert(command) => cert::main(&command),
+        Command::Status(status) => status::main(&status),
+        Command::Keyval(keyval) => keyval::main(&keyval),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("sync-node: {error:#}");
+            // Lines that begin with a place in a file need nothing in front of it, for editors to find it.
+            match error.downcast_ref::<config::Errors>() {
+                Some(errors) => eprintln!("{errors}"),
+                None => eprintln!("{error:#}"),
+            }
             ExitCode::FAILURE
         }
     }

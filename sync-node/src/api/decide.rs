@@ -26,8 +26,7 @@ pub(super) async fn limit_req(
     require_decide(&api)?;
     let zone = api.node().limit(&zone).ok_or_else(limit_req_not_found)?;
     let (key, check) = read_check(json::object(request, CODE).await?)?;
-    let decision =
-        api.change(|now| zone.check(&key, &check, now).map_err(|e| Problem::from_zone(&e, CODE)))?;
+    let decision = api.change(|now| Ok(zone.check(&key, &check, now)))?;
     Ok(respond(&decision))
 }
 

@@ -9,7 +9,7 @@ use sync_store::Rate;
 use sync_transport::{Address, Server, TlsVersion};
 
 /// `[zone_sync]`: synchronization with other nodes.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ZoneSync {
     /// Where peers reach this node: `address:port` or `unix:/path`. Required. Not reloadable. (`listen`)
@@ -65,7 +65,7 @@ pub struct Buffers {
 
 /// `[zone_sync.ssl]`: TLS for both directions. A reload reads the files again, without dropping a connection; which files they are, and the
 /// rest of the table, needs a restart.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Ssl {
     /// The node's certificate and any intermediates, PEM. Required. (`zone_sync_ssl_certificate`)
@@ -88,7 +88,7 @@ pub struct Ssl {
 }
 
 /// `[[keyval_zone]]`: a table of keys and values. (`keyval_zone`)
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct KeyvalZone {
     /// Name; zones of one name and type synchronize. Required.
@@ -119,7 +119,7 @@ pub enum KeyvalType {
 }
 
 /// `[[sticky_zone]]`: sessions and the servers they stick to. (`sticky learn … zone=`)
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct StickyZone {
     /// Name; zones of one name and type synchronize. Required.
@@ -135,7 +135,7 @@ pub struct StickyZone {
 }
 
 /// `[[limit_req_zone]]`: request limits. What a check does not say itself comes from here. (`limit_req_zone`, `limit_req`)
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LimitReqZone {
     /// Name; zones of one name and type synchronize. Required.

@@ -11,7 +11,7 @@ use axum::response::Response;
 use serde_json::{Map, Value};
 use std::sync::Arc;
 use std::time::Duration;
-use sync_store::{Expiry, KeyvalZone};
+use sync_store::{Expiry, KeyvalZone, Replica};
 
 const CODE: &str = "KeyvalFormatError";
 
@@ -132,11 +132,11 @@ pub(super) async fn update(api: &Api, zone: &str, request: Request) -> Result<St
             }
             // A new value lives as long as one just added, unless it says otherwise.
             Change::Set { value: Some(value), expiry } => {
-                zone.update(&key, Some(&value), now, Some(expiry.unwrap_or(Expiry::Default)))
+                zone.update(&key, Some(value.as_bytes()), now, Some(expiry.unwrap_or(Expiry::Default)))
                     .map_err(refused)?;
             }
             Change::Set { value: None, expiry } => {
-                zone.update(&key, None::<&str>, now, expiry).map_err(refused)?;
+                zone.update(&key, None, now, expiry).map_err(refused)?;
             }
         }
         Ok(StatusCode::NO_CONTENT)

@@ -1,0 +1,181 @@
+//! From a configuration to the parts of a node, and from what they object to back to a line of the file.
+
+use anyhow::Result;
+use sync_node::config::{Config, Delay, KeyvalType, Ssl, ZoneSync};
+use sync_node::{Error, Node, NodeBuilder};
+use sync_store::{
+    KeyvalZone, KeyvalZoneBuilder, LimitZone, LimitZoneBuilder, MatchBy, StickyZone, StickyZoneBuilder,
+};
+use sync_transport::{DiscoveryOptions, Pem, TlsConfig, TlsOptions};
+
+/// Everything a node is made of, not started.
+pub(crate) fn builder(config: &Config) -> NodeBuilder {
+    let mut builder = Node::builder(&config.name).cluster(&config.cluster);
+    builder = match &config.zone_sync {
+        Some(zone_sync) => synchronized(builder, zone_sync),
+        None => builder.plain_text(),
+    };
+    let local = |sync: bool| !sync || config.zone_sync.is_none();
+    for zone in &config.keyval_zones {
+        builder = builder.keyval(keyval(zone));
+        builder = if local(zone.sync) { builder.local(&zone.name) } else { builder };
+    }
+    for zone in &config.sticky_zones {
+        builder = builder.sticky(sticky(zone));
+        builder = if local(zone.sync) { builder.local(&zone.name) } else { builder };
+    }
+    for zone in &config.limit_req_zones {
+        builder = builder.limit(limit(zone));
+        builder = if local(zone.sync) { builder.local(&zone.name) } else { builder };
+    }
+    builder
+}
+
+/// Makes the zones and reads the certificates, and lets go of them again.
+pub(crate) fn check(config: &Config) -> Result<()> {
+    let at = |error: Error| located(config, &error);
+    for zone in &config.keyval_zones {
+        keyval(zone).build().map_err(|error| at(error.into()))?;
+    }
+    for zone in &config.sticky_zones {
+        sticky(zone).build().map_err(|error| at(error.into()))?;
+    }
+    for zone in &config.limit_req_zones {
+        limit(zone).build().map_err(|error| at(error.into()))?;
+    }
+    if let Some(ssl) = config.zone_sync.as_ref().and_then(|zone_sync| zone_sync.ssl.as_ref()) {
+        TlsConfig::load(&tls(ssl)).map_err(|error| at(error.into()))?;
+    }
+    Ok(())
+}
+
+fn synchronized(builder: NodeBuilder, zone_sync: &ZoneSync) -> NodeBuilder {
+    let discovery = DiscoveryOptions {
+        resolve: zone_sync.resolve,
+        resolver: zone_sync.resolver.clone(),
+        valid: zone_sync.valid,
+    };
+    let builder = builder
+        .listen(zone_sync.listen.clone())
+        .servers(zone_sync.servers.iter().cloned())
+        .discovery(discovery)
+        .interval(zone_sync.interval)
+        .connect_timeout(zone_sync.connect_timeout)
+        .connect_retry_interval(zone_sync.connect_retry_interval)
+        .timeout(zone_sync.timeout)
+        .buffers(bytes(zone_sync.buffers.number), bytes(zone_sync.buffers.size))
+        .max_frame(bytes(zone_sync.max_frame))
+        .recv_buffer_size(bytes(zone_sync.recv_buffer_size))
+        .max_clock_skew(zone_sync.max_clock_skew);
+    match &zone_sync.ssl {
+        Some(ssl) => builder.tls(tls(ssl)),
+        None => builder.plain_text(),
+    }
+}
+
+fn tls(ssl: &Ssl) -> TlsOptions {
+    TlsOptions {
+        certificate: Pem::File(ssl.certificate.clone()),
+        certificate_key: Pem::File(ssl.certificate_key.clone()),
+        trusted_certificate: ssl.trusted_certificate.clone().map(Pem::File),
+        verify: ssl.verify,
+        verify_depth: bytes(ssl.verify_depth),
+        name: ssl.name.clone(),
+        server_name: ssl.server_name,
+        protocols: ssl.protocols.clone(),
+    }
+}
+
+fn keyval(zone: &sync_node::config::KeyvalZone) -> KeyvalZoneBuilder {
+    let builder = KeyvalZone::builder(&zone.name)
+        .size(zone.size)
+        .match_by(match zone.kind {
+            KeyvalType::Ip => MatchBy::Ip,
+            KeyvalType::Prefix => MatchBy::Prefix,
+            // The type that is meant where nothing is said.
+            _ => MatchBy::Exact,
+        })
+        .tombstone_retention(zone.tombstone_retention);
+    match zone.timeout {
+        Some(timeout) => builder.timeout(timeout),
+        None => builder,
+    }
+}
+
+fn sticky(zone: &sync_node::config::StickyZone) -> StickyZoneBuilder {
+    StickyZone::builder(&zone.name)
+        .size(zone.size)
+        .timeout(zone.timeout)
+        .tombstone_retention(zone.tombstone_retention)
+}
+
+fn limit(zone: &sync_node::config::LimitReqZone) -> LimitZoneBuilder {
+    LimitZone::builder(&zone.name)
+        .size(zone.size)
+        .rate(zone.rate)
+        .burst(zone.burst)
+        .delay(match zone.delay {
+            Delay::After(requests) => sync_store::Delay::After(requests),
+            _ => sync_store::Delay::Nodelay,
+        })
+        .dry_run(zone.dry_run)
+}
+
+/// A size of the file as one of memory; one that no memory has is refused by whoever gets it.
+fn bytes(size: u64) -> usize {
+    usize::try_from(size).unwrap_or(usize::MAX)
+}
+
+/// An error of a part with the place of the setting that it is about.
+pub(crate) fn located(config: &Config, error: &Error) -> anyhow::Error {
+    let key = match error {
+        Error::Setting { setting, .. } => format!("zone_sync.{setting}"),
+        Error::Zone(sync_store::Error::InvalidSize { zone, .. }) => zone_key(config, zone, "size"),
+        Error::Zone(sync_store::Error::InvalidSetting { zone, setting, .. }) => {
+            zone_key(config, zone, setting)
+        }
+        Error::Transport(sync_transport::Error::Bind { .. }) => "zone_sync.listen".to_owned(),
+        Error::Transport(
+            sync_transport::Error::Certificate { option, .. }
+            | sync_transport::Error::InvalidOption { option, .. },
+        ) => format!("zone_sync.ssl.{option}"),
+        Error::Transport(sync_transport::Error::InvalidName { .. }) => "zone_sync.ssl.name".to_owned(),
+        _ => String::new(),
+    };
+    anyhow::anyhow!("{}: {error}", config.location(&key))
+}
+
+/// The path of a zone's setting in the file.
+fn zone_key(config: &Config, zone: &str, setting: &str) -> String {
+    let kind = if config.keyval_zones.iter().any(|known| known.name == zone) {
+        "keyval_zone"
+    } else if config.sticky_zones.iter().any(|known| known.name == zone) {
+        "sticky_zone"
+    } else {
+        "limit_req_zone"
+    };
+    format!("{kind}.{zone}.{setting}")
+}
+
+/// The settings that differ and that a running node cannot take over.
+pub(crate) fn unreloadable_changes(old: &Config, new: &Config) -> Vec<String> {
+    let mut changed = Vec::new();
+    let mut compare = |key: &str, same: bool| {
+        if !same {
+            changed.push(key.to_owned());
+        }
+    };
+    compare("name", old.name == new.name);
+    compare("cluster", old.cluster == new.cluster);
+    compare("keyval_zone", old.keyval_zones == new.keyval_zones);
+    compare("sticky_zone", old.sticky_zones == new.sticky_zones);
+    compare("limit_req_zone", old.limit_req_zones == new.limit_req_zones);
+    compare("api.listen", old.api.as_ref().map(|api| &api.listen) == new.api.as_ref().map(|api| &api.listen));
+    let mut taken_over = old.zone_sync.clone();
+    if let (Some(old), Some(new)) = (&mut taken_over, &new.zone_sync) {
+        old.servers.clone_from(&new.servers);
+        old.shutdown_timeout = new.shutdown_timeout;
+    }
+    compare("zone_sync", taken_over == new.zone_sync);
+    changed
+}

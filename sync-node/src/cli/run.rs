@@ -1,0 +1,207 @@
+//! `run` and `check`: from a configuration file to a node, and what signals do to it.
+//!
+//! | signal | effect |
+//! |---|---|
+//! | QUIT | graceful stop: take no more changes, bring every peer up to date, say goodbye; TERM or INT cut it short |
+//! | TERM, INT | fast stop |
+//! | HUP | reload: servers, certificates, what API clients may do, log level, shutdown time-out |
+//!
+//! A start happens completely or not at all: the file is checked, both ports are taken, and only then is the first peer dialled.
+
+use super::log::Log;
+use super::parts;
+use anyhow::{Context, Result};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use sync_node::Node;
+use sync_node::api::{Api, Listener};
+use sync_node::config::Config;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use tracing::{error, info, warn};
+
+/// How long the process waits for threads that are busy when it ends.
+const RUNTIME_TIMEOUT: Duration = Duration::from_secs(1);
+/// What a node without `[zone_sync]` gives its peers to catch up at a graceful stop: it has none.
+const NO_PEERS_TIMEOUT: Duration = Duration::ZERO;
+
+/// `check`: everything that `run` does before it opens a port.
+pub(crate) fn check(file: &Path) -> Result<()> {
+    let config = Config::load(file)?;
+    parts::check(&config)?;
+    println!("{}: the configuration is good", file.display());
+    Ok(())
+}
+
+/// `run`: until a signal ends it.
+pub(crate) fn run(file: &Path) -> Result<()> {
+    let config = Config::load(file)?;
+    let log = Log::start(config.log_level)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the threads of the node")?;
+    let result = runtime.block_on(async {
+        let mut running = Running::start(file, config, log).await?;
+        running.until_stopped().await;
+        Ok(())
+    });
+    runtime.shutdown_timeout(RUNTIME_TIMEOUT);
+    result
+}
+
+/// A node at work.
+struct Running {
+    file: PathBuf,
+    config: Config,
+    log: Log,
+    signals: Signals,
+    node: Node,
+    api: Option<Served>,
+}
+
+/// The API being served, and the word that ends it.
+struct Served {
+    api: Api,
+    stop: oneshot::Sender<()>,
+    server: JoinHandle<()>,
+}
+
+impl Running {
+    async fn start(file: &Path, config: Config, log: Log) -> Result<Self> {
+        // Before anything else, so that a signal during the start is not lost.
+        let signals = Signals::new().context("cannot listen to signals")?;
+        let listener = match &config.api {
+            Some(api) => Some(Listener::bind(&api.listen).await.map_err(|error| {
+                anyhow::anyhow!("{}: cannot listen on {}: {error}", config.location("api.listen"), api.listen)
+            })?),
+            None => None,
+        };
+        let node = parts::builder(&config).start().await.map_err(|error| parts::located(&config, &error))?;
+        info!(
+            name = node.name(),
+            cluster = node.cluster(),
+            origin = %node.origin(),
+            zone_sync = node.listening().map(tracing::field::display),
+            api = listener.as_ref().map(|listener| tracing::field::display(listener.address())),
+            "started"
+        );
+        let api = listener.zip(config.api.as_ref()).map(|(listener, settings)| {
+            let api = Api::new(node.clone(), settings.grants.clone());
+            let (stop, stopped) = oneshot::channel();
+            let serve = listener.serve(api.clone(), async {
+                // A sender that is gone stops it too.
+                let _ = stopped.await;
+            });
+            Served { api, stop, server: tokio::spawn(serve) }
+        });
+        Ok(Self { file: file.to_owned(), config, log, signals, node, api })
+    }
+
+    async fn until_stopped(&mut self) {
+        loop {
+            match self.signals.next().await {
+                Order::Reload => self.reload().await,
+                Order::StopGracefully => return self.stop_gracefully().await,
+                Order::StopNow => return self.stop_now(),
+            }
+        }
+    }
+
+    async fn stop_gracefully(&mut self) {
+        info!("stopping gracefully");
+        if let Some(Served { api, .. }) = &self.api {
+            let api = api.clone();
+            // Waits for changes that are under way; the task does not panic.
+            let _ = tokio::task::spawn_blocking(move || api.stop_changes()).await;
+        }
+        let patience =
+            self.config.zone_sync.as_ref().map_or(NO_PEERS_TIMEOUT, |zone_sync| zone_sync.shutdown_timeout);
+        let node = self.node.clone();
+        let shutdown = node.shutdown(patience);
+        let mut shutdown = std::pin::pin!(shutdown);
+        loop {
+            tokio::select! {
+                _ = &mut shutdown => break,
+                order = self.signals.next() => match order {
+                    Order::StopNow => return self.stop_now(),
+                    Order::StopGracefully | Order::Reload => {}
+                },
+            }
+        }
+        if let Some(Served { stop, server, .. }) = self.api.take() {
+            // It has stopped by itself if nobody receives this.
+            let _ = stop.send(());
+            let _ = server.await;
+        }
+        info!("stopped");
+    }
+
+    fn stop_now(&self) {
+        info!("stopping at once");
+        self.node.stop();
+    }
+
+    /// Takes over what can be changed under way. A file with an error changes nothing.
+    async fn reload(&mut self) {
+        let config = match Config::load(&self.file) {
+            Ok(config) => config,
+            Err(errors) => {
+                for line in errors.to_string().lines() {
+                    error!("{line}");
+                }
+                return error!("not reloaded; the configuration of before stays in force");
+            }
+        };
+        for key in parts::unreloadable_changes(&self.config, &config) {
+            warn!("{}: a change of {key} needs a restart", config.location(&key));
+        }
+        if let Err(error) = self.node.reload_certificates() {
+            error!("{}", parts::located(&config, &error));
+        }
+        if let Some(zone_sync) = &config.zone_sync {
+            self.node.set_servers(zone_sync.servers.clone());
+        }
+        if let (Some(served), Some(api)) = (&self.api, &config.api) {
+            served.api.set_grants(api.grants.clone());
+        }
+        self.log.set_level(config.log_level);
+        self.config = config;
+        info!("reloaded");
+    }
+}
+
+/// What a signal asks for.
+enum Order {
+    Reload,
+    StopGracefully,
+    StopNow,
+}
+
+struct Signals {
+    hangup: Signal,
+    quit: Signal,
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self {
+            hangup: signal(SignalKind::hangup())?,
+            quit: signal(SignalKind::quit())?,
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn next(&mut self) -> Order {
+        tokio::select! {
+            _ = self.terminate.recv() => Order::StopNow,
+            _ = self.interrupt.recv() => Order::StopNow,
+            _ = self.quit.recv() => Order::StopGracefully,
+            _ = self.hangup.recv() => Order::Reload,
+        }
+    }
+}
