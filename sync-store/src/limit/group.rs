@@ -29,6 +29,7 @@
 use crate::words::{AtomicU64, Ordering, fence};
 
 use super::entry::{ENTRY, Entry, Fresh, Head, Phase};
+use super::found::Found;
 use super::key::LimitKey;
 
 /// Entries of a group. Eight make a busy group of a zone that is half full overflow once in fifty times.
@@ -58,14 +59,6 @@ impl Place {
     pub(super) const fn around(slot: usize) -> Self {
         Self { first: slot / GROUP * GROUP, home: 0, tag: 0 }
     }
-}
-
-/// A live entry that was found, and the head under which it was.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Found<'r> {
-    pub(super) entry: Entry<'r>,
-    pub(super) slot: usize,
-    pub(super) head: Head,
 }
 
 /// How an insertion ended.

@@ -9,41 +9,14 @@ use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 
 use super::bucket::View;
-use super::entry::{Entry, Fresh, Phase};
+use super::entry::Fresh;
+use super::found::Snapshot;
 use super::group::Inserted;
 use super::key::{LimitKey, WIRE_MAX};
 use super::runs::Due;
 use super::zone::{LimitZone, Tally};
 use crate::origins::{MAX_SEQ, OWN};
 use crate::{Applied, Dot, Error, Origin, Record, Replica, State, Time, VersionVector, ZoneKind, ZoneStats};
-
-/// What one entry says to other nodes.
-struct Snapshot {
-    key: LimitKey,
-    tat: u64,
-    debt: i64,
-}
-
-impl Snapshot {
-    /// A live entry's key, debt, and arrival time without what was admitted after that debt; `None` if it changed hands while we read.
-    fn of(entry: Entry<'_>) -> Option<Self> {
-        let head = entry.head();
-        if head.phase() != Phase::Live {
-            return None;
-        }
-        let key = entry.key(head)?;
-        let debt = entry.debt();
-        let tat = entry.tat();
-        let later = entry.debt().wrapping_sub(debt);
-        let tat = tat.saturating_sub(u64::try_from(later).unwrap_or(0));
-        entry.is_still(head).then_some(Self { key, tat, debt })
-    }
-
-    /// The arrival time without unpublished work.
-    fn published_tat(&self) -> u64 {
-        self.tat.saturating_sub(u64::try_from(self.debt).unwrap_or(0))
-    }
-}
 
 /// What became of an applied row.
 enum Outcome {
@@ -108,37 +81,22 @@ impl LimitZone {
     fn apply(&self, key: &LimitKey, now: u64, change: impl Fn(View) -> View) -> Outcome {
         let place = self.place(key);
         loop {
-            let Some(found) = self.group(place).find(key) else {
-                let view = change(View::default());
-                if view.tat <= now {
-                    return Outcome::Superseded; // drained on the way
+            if let Some(found) = self.group(place).find(key) {
+                match found.apply(&change) {
+                    Some(true) => return Outcome::Applied,
+                    Some(false) => return Outcome::Superseded,
+                    None => continue,
                 }
-                let fresh = Fresh { key: *key, tag: place.tag, view, debt: 0, foreign: true };
-                match self.insert(place, &fresh, now) {
-                    Inserted::Live { .. } => return Outcome::Applied,
-                    Inserted::Again { .. } => continue,
-                    Inserted::Busy => return Outcome::Refused,
-                }
-            };
-            let entry = found.entry;
-            let before = entry.view();
-            let after = change(before);
-            if !entry.is_still(found.head) {
-                continue;
             }
-            if after == before {
-                return Outcome::Superseded;
+            let view = change(View::default());
+            if view.tat <= now {
+                return Outcome::Superseded; // drained on the way
             }
-            entry.set_foreign();
-            entry.begin(after.since);
-            if !entry.move_tat(before.tat, after.tat) {
-                continue;
-            }
-            if after.since < before.since {
-                entry.begin_earlier(before.since, after.since);
-            }
-            if entry.is_still(found.head) {
-                return Outcome::Applied;
+            let fresh = Fresh { key: *key, tag: place.tag, view, debt: 0, foreign: true };
+            match self.insert(place, &fresh, now) {
+                Inserted::Live { .. } => return Outcome::Applied,
+                Inserted::Again { .. } => {}
+                Inserted::Busy => return Outcome::Refused,
             }
         }
     }

@@ -10,7 +10,8 @@ use super::bucket::{Terms, Verdict, View};
 use super::check::{Check, Decision, Delay, Outcome};
 use super::counters::{Counters, LimitCounters};
 use super::entry::{ENTRY, Entry, Fresh, Phase};
-use super::group::{Found, GROUP, Group, Inserted, Place};
+use super::found::Charged;
+use super::group::{GROUP, Group, Inserted, Place};
 use super::key::LimitKey;
 use super::runs::Runs;
 use crate::dirty::Dirty;
@@ -187,9 +188,6 @@ fn slots(words: usize) -> usize {
     slots
 }
 
-/// What a charge came to: the judgement, and the arrival time after it.
-type Charged = (Verdict, u64);
-
 impl LimitZone {
     /// Begins to describe a zone.
     ///
@@ -240,14 +238,13 @@ impl LimitZone {
         let terms = self.terms(check);
         let now_ns = now.as_nanos();
         let Some(key) = LimitKey::new(key.as_ref()) else {
-            return decision(terms, (terms.judge(0, now_ns, 0), 0), now_ns, false);
+            return decision(terms, Charged::unchanged(terms.judge(0, now_ns, 0), 0), now_ns, false);
         };
-        let place = self.place(&key);
         let Ok(cost) = u64::try_from(check.cost) else {
-            let tat = self.refund(&key, place, terms, now_ns, check.cost.unsigned_abs()).1;
-            return decision(terms, (terms.judge(tat, now_ns, 0), tat), now_ns, true);
+            let tat = self.refund(&key, terms, now_ns, check.cost.unsigned_abs()).0;
+            return decision(terms, Charged::unchanged(terms.judge(tat, now_ns, 0), tat), now_ns, true);
         };
-        let charged = self.charge(&key, place, terms, now_ns, cost);
+        let charged = self.charge(&key, self.place(&key), terms, now_ns, cost);
         let decision = decision(terms, charged, now_ns, check.dry_run.unwrap_or(self.dry_run));
         if cost > 0 {
             self.counters.count(decision.outcome);
@@ -260,7 +257,7 @@ impl LimitZone {
     pub fn forget(&self, key: impl AsRef<[u8]>, now: Time) -> bool {
         let Some(key) = LimitKey::new(key.as_ref()) else { return false };
         let terms = self.terms(&Check::default());
-        self.refund(&key, self.place(&key), terms, now.as_nanos(), u64::MAX).0
+        self.refund(&key, terms, now.as_nanos(), u64::MAX).1
     }
 
     /// [Forgets](Self::forget) all keys. Answers how many.
@@ -268,7 +265,7 @@ impl LimitZone {
         let terms = self.terms(&Check::default());
         (0..self.slots())
             .filter_map(|slot| self.live(slot))
-            .filter(|key| self.refund(key, self.place(key), terms, now.as_nanos(), u64::MAX).0)
+            .filter(|key| self.refund(key, terms, now.as_nanos(), u64::MAX).1)
             .count()
     }
 
@@ -292,74 +289,40 @@ impl LimitZone {
 
     fn charge(&self, key: &LimitKey, place: Place, terms: Terms, now: u64, cost: u64) -> Charged {
         loop {
-            let Some(found) = self.group(place).find(key) else {
-                let verdict = terms.judge(0, now, cost);
-                let Verdict::Admitted { tat, work, .. } = verdict else { return (verdict, 0) };
-                if cost == 0 {
-                    return (verdict, 0);
+            if let Some(found) = self.group(place).find(key) {
+                let Some(charged) = found.charge(terms, now, cost) else { continue };
+                if charged.changed {
+                    self.dirty.mark(&self.region, found.slot);
                 }
-                let view = View { tat, since: now };
-                let fresh =
-                    Fresh { key: *key, tag: place.tag, view, debt: work.cast_signed(), foreign: false };
-                match self.insert(place, &fresh, now) {
-                    Inserted::Live { slot, .. } => self.dirty.mark(&self.region, slot),
-                    Inserted::Again { .. } => continue,
-                    Inserted::Busy => Tally::add(&self.tally.refused, 1),
-                }
-                return (verdict, tat);
-            };
-            if let Some(charged) = self.charge_found(found, terms, now, cost) {
                 return charged;
             }
-        }
-    }
-
-    /// `None` if the entry was taken away meanwhile; then nothing was charged.
-    ///
-    /// The debt comes last. Before that, the work is in the arrival time but not published: should a catch-up read it just now and
-    /// the debt follow in the stream, one receiver counts it twice. The other order would publish work that may yet be refused.
-    fn charge_found(&self, found: Found<'_>, terms: Terms, now: u64, cost: u64) -> Option<Charged> {
-        let Found { entry, slot, head } = found;
-        loop {
-            let before = entry.tat();
-            let verdict = terms.judge(before, now, cost);
-            if !entry.is_still(head) {
-                return None;
-            }
-            let Verdict::Admitted { tat, work, .. } = verdict else { return Some((verdict, before)) };
+            let verdict = terms.judge(0, now, cost);
+            let Verdict::Admitted { tat, work, .. } = verdict else { return Charged::unchanged(verdict, 0) };
             if cost == 0 {
-                return Some((verdict, before));
+                return Charged::unchanged(verdict, 0);
             }
-            if before <= now {
-                entry.begin(now);
+            let view = View { tat, since: now };
+            let fresh = Fresh { key: *key, tag: place.tag, view, debt: work.cast_signed(), foreign: false };
+            match self.insert(place, &fresh, now) {
+                Inserted::Live { slot, .. } => self.dirty.mark(&self.region, slot),
+                Inserted::Again { .. } => continue,
+                Inserted::Busy => Tally::add(&self.tally.refused, 1),
             }
-            if !entry.move_tat(before, tat) {
-                continue;
-            }
-            if !entry.is_still(head) {
-                return None;
-            }
-            entry.add_debt(work.cast_signed());
-            self.dirty.mark(&self.region, slot);
-            return Some((verdict, tat));
+            return Charged { verdict, tat, changed: true };
         }
     }
 
-    /// Whether there was anything to refund, and the arrival time afterwards.
-    fn refund(&self, key: &LimitKey, place: Place, terms: Terms, now: u64, cost: u64) -> (bool, u64) {
-        while let Some(Found { entry, slot, head }) = self.group(place).find(key) {
-            let before = entry.tat();
-            let work = terms.refund(before, now, cost);
-            if work == 0 && entry.is_still(head) {
-                return (false, before);
+    /// The arrival time afterwards, and whether there was anything to refund.
+    fn refund(&self, key: &LimitKey, terms: Terms, now: u64, cost: u64) -> (u64, bool) {
+        let place = self.place(key);
+        while let Some(found) = self.group(place).find(key) {
+            let Some((tat, refunded)) = found.refund(terms, now, cost) else { continue };
+            if refunded {
+                self.dirty.mark(&self.region, found.slot);
             }
-            if work > 0 && entry.move_tat(before, before - work) && entry.is_still(head) {
-                entry.add_debt(-work.cast_signed());
-                self.dirty.mark(&self.region, slot);
-                return (true, before - work);
-            }
+            return (tat, refunded);
         }
-        (false, 0)
+        (0, false)
     }
 
     pub(super) fn insert(&self, place: Place, fresh: &Fresh, now: u64) -> Inserted {
@@ -426,7 +389,8 @@ impl fmt::Display for LimitZone {
     }
 }
 
-fn decision(terms: Terms, (verdict, tat): Charged, now: u64, dry_run: bool) -> Decision {
+fn decision(terms: Terms, charged: Charged, now: u64, dry_run: bool) -> Decision {
+    let Charged { verdict, tat, .. } = charged;
     let (outcome, wait_ns, retry_ns) = match verdict {
         Verdict::Admitted { wait_ns: 0, .. } => (Outcome::Passed, 0, None),
         Verdict::Admitted { .. } if dry_run => (Outcome::DelayedDryRun, 0, None),

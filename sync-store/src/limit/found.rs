@@ -1,0 +1,142 @@
+//! What may be done to an entry that was found: charge it, refund it, apply a row to it, tell of it.
+//!
+//! Each act changes the arrival time by one compare-and-swap, and then makes sure that the entry was not taken away meanwhile; if it
+//! was, the answer is `None`, and the act has not happened.
+
+use super::bucket::{Terms, Verdict, View};
+use super::entry::{Entry, Head, Phase};
+use super::key::LimitKey;
+
+/// A live entry that was found, and the head under which it was.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Found<'r> {
+    pub(super) entry: Entry<'r>,
+    pub(super) slot: usize,
+    pub(super) head: Head,
+}
+
+/// What a charge came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Charged {
+    pub(super) verdict: Verdict,
+    /// The arrival time afterwards.
+    pub(super) tat: u64,
+    /// Whether the entry has changed, and must be marked dirty.
+    pub(super) changed: bool,
+}
+
+impl Charged {
+    pub(super) const fn unchanged(verdict: Verdict, tat: u64) -> Self {
+        Self { verdict, tat, changed: false }
+    }
+}
+
+impl Found<'_> {
+    fn is_still_there(&self) -> bool {
+        self.entry.is_still(self.head)
+    }
+
+    /// Judges a request, and charges it if it is admitted. A denied one writes nothing.
+    ///
+    /// The debt comes last. Before that, the work is in the arrival time but not published: should a catch-up read it just then, its
+    /// receiver counts it twice when the debt follows. The other order would publish work that may yet be denied, to everybody.
+    pub(super) fn charge(&self, terms: Terms, now: u64, cost: u64) -> Option<Charged> {
+        loop {
+            let before = self.entry.tat();
+            let verdict = terms.judge(before, now, cost);
+            if !self.is_still_there() {
+                return None;
+            }
+            let Verdict::Admitted { tat, work, .. } = verdict else {
+                return Some(Charged::unchanged(verdict, before));
+            };
+            if cost == 0 {
+                return Some(Charged::unchanged(verdict, before));
+            }
+            if before <= now {
+                self.entry.begin(now);
+            }
+            if self.entry.move_tat(before, tat) {
+                if !self.is_still_there() {
+                    return None;
+                }
+                self.entry.add_debt(work.cast_signed());
+                return Some(Charged { verdict, tat, changed: true });
+            }
+        }
+    }
+
+    /// Takes back work, as much of it as there is. Answers the arrival time afterwards, and whether it has changed.
+    pub(super) fn refund(&self, terms: Terms, now: u64, cost: u64) -> Option<(u64, bool)> {
+        loop {
+            let before = self.entry.tat();
+            let work = terms.refund(before, now, cost);
+            if !self.is_still_there() {
+                return None;
+            }
+            if work == 0 {
+                return Some((before, false));
+            }
+            if self.entry.move_tat(before, before - work) {
+                if !self.is_still_there() {
+                    return None;
+                }
+                self.entry.add_debt(-work.cast_signed());
+                return Some((before - work, true));
+            }
+        }
+    }
+
+    /// Applies what a row says; whether that changed anything. For one applier at a time.
+    pub(super) fn apply(&self, change: impl Fn(View) -> View) -> Option<bool> {
+        loop {
+            let before = self.entry.view();
+            let after = change(before);
+            if !self.is_still_there() {
+                return None;
+            }
+            if after == before {
+                return Some(false);
+            }
+            self.entry.set_foreign();
+            self.entry.begin(after.since);
+            if !self.entry.move_tat(before.tat, after.tat) {
+                continue;
+            }
+            if after.since < before.since {
+                self.entry.begin_earlier(before.since, after.since);
+            }
+            return self.is_still_there().then_some(true);
+        }
+    }
+}
+
+/// What one entry says to other nodes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Snapshot {
+    pub(super) key: LimitKey,
+    /// The arrival time without work that was admitted after `debt` was read.
+    pub(super) tat: u64,
+    pub(super) debt: i64,
+}
+
+impl Snapshot {
+    /// Of a live entry; `None` if it is not, or changed hands while we read.
+    pub(super) fn of(entry: Entry<'_>) -> Option<Self> {
+        let head = entry.head();
+        if head.phase() != Phase::Live {
+            return None;
+        }
+        let key = entry.key(head)?;
+        let debt = entry.debt();
+        let tat = entry.tat();
+        let later = entry.debt().wrapping_sub(debt);
+        let tat = tat.saturating_sub(u64::try_from(later).unwrap_or(0));
+        entry.is_still(head).then_some(Self { key, tat, debt })
+    }
+
+    /// The arrival time without unpublished work.
+    pub(super) fn published_tat(&self) -> u64 {
+        self.tat.saturating_sub(u64::try_from(self.debt).unwrap_or(0))
+    }
+}
