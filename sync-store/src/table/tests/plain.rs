@@ -1,0 +1,182 @@
+use super::*;
+use crate::index::BUCKET;
+
+const NOW: Time = Time::from_millis(10_000);
+
+fn key(number: u64) -> [u8; 8] {
+    number.to_le_bytes()
+}
+
+fn access(table: &Table, key: &[u8], time_ms: u64) -> Result<Written, Error> {
+    let header =
+        || Header { removed: false, stamp: table.tick(NOW), writer: table.settings().origin, time_ms };
+    table.upsert(NOW, key, Value::New(b"server"), |_| Step::Write(header()))
+}
+
+fn bury(table: &Table, key: &[u8]) {
+    let header = || Header {
+        removed: true,
+        stamp: table.tick(NOW),
+        writer: table.settings().origin,
+        time_ms: NOW.as_millis(),
+    };
+    table.upsert(NOW, key, Value::New(&[]), |_| Step::Write(header())).expect("room");
+}
+
+#[test]
+fn a_full_sticky_zone_evicts_what_was_not_accessed_for_long() {
+    let table = Table::new(Settings { idle_ms: u64::MAX, ..settings(ZoneKind::Sticky, 64 << 10) }).expect("a table");
+    let mut written = 0;
+    while table.stats().evicted == 0 {
+        access(&table, &key(written), written).expect("evicts");
+        written += 1;
+    }
+    let capacity = written - 1;
+    for number in written..3 * capacity {
+        access(&table, &key(number), number).expect("evicts");
+    }
+    let there = |from: u64, to: u64| (from..to).filter(|&n| get(&table, &key(n)).is_some()).count() as u64;
+    // A perfect choice would keep exactly the last `capacity` ones.
+    assert!(there(2 * capacity + capacity / 2, 3 * capacity) >= capacity / 2 * 97 / 100, "the newest half stays");
+    assert!(there(0, 3 * capacity / 2) <= capacity / 20, "the oldest are gone");
+    assert_eq!(table.stats().refused, 0);
+    assert_eq!(table.stats().tombstones, 0, "eviction leaves none");
+}
+
+#[test]
+fn eviction_prefers_the_expired_and_spares_tombstones_and_what_is_dirty() {
+    let table = Table::new(Settings { idle_ms: 5_000, ..settings(ZoneKind::Sticky, 32 << 10) }).expect("a table");
+    let candidates = table.parts.index.candidates(table.hash(&key(0)));
+    // Keys that all live in the same two buckets.
+    let keys: Vec<[u8; 8]> = (0..u64::MAX)
+        .map(key)
+        .filter(|key| {
+            let others = table.parts.index.candidates(table.hash(key)).slots().collect::<Vec<_>>();
+            candidates.slots().all(|at| others.contains(&at))
+        })
+        .take(2 * BUCKET + 2)
+        .collect();
+    bury(&table, &keys[0]);
+    access(&table, &keys[1], 1_000).expect("room"); // expired at 6 s
+    for (age, key) in keys[2..2 * BUCKET].iter().enumerate() {
+        let at = match access(&table, key, 9_000 + age as u64).expect("room") {
+            Written::Inserted(at) => at,
+            other => panic!("{other:?}"),
+        };
+        if age < 3 {
+            table.mark(at);
+        }
+    }
+    access(&table, &keys[2 * BUCKET], 9_900).expect("the buckets are full, the zone is not");
+    assert_eq!((get(&table, &keys[1]), table.stats().expired, table.stats().evicted), (None, 1, 0));
+    access(&table, &keys[2 * BUCKET + 1], 9_901).expect("evicts");
+    assert_eq!(table.stats().evicted, 1);
+    assert!(keys[2..5].iter().all(|key| get(&table, key).is_some()), "dirty ones are older and stay");
+    assert_eq!(get(&table, &keys[5]), None, "the oldest clean one goes");
+    assert_eq!(table.stats().tombstones, 1);
+}
+
+#[test]
+fn an_accident_of_hashing_does_not_fill_a_keyval_zone() {
+    let table = table(ZoneKind::Keyval, 32 << 10);
+    let candidates = table.parts.index.candidates(table.hash(&key(0)));
+    let same_pair = (0..u64::MAX).map(key).filter(|key| {
+        let others = table.parts.index.candidates(table.hash(key)).slots().collect::<Vec<_>>();
+        candidates.slots().all(|at| others.contains(&at))
+    });
+    let keys: Vec<[u8; 8]> = same_pair.take(3 * BUCKET).collect();
+    keys.iter().for_each(|key| _ = set(&table, key, b"v", NOW));
+    assert!(keys.iter().all(|key| get(&table, key).is_some()));
+    assert!(table.parts.index.overflow_in_use(&table.region));
+    // One that was in the overflow area is found again after the buckets have emptied, and leaves it when it goes.
+    keys[..2 * BUCKET].iter().for_each(|key| assert!(evict(&table, key)));
+    assert!(keys[2 * BUCKET..].iter().all(|key| get(&table, key).is_some()));
+    keys[2 * BUCKET..].iter().for_each(|key| assert!(evict(&table, key)));
+    assert!(!table.parts.index.overflow_in_use(&table.region));
+}
+
+#[test]
+fn a_zone_of_small_records_takes_large_ones_later() {
+    let large = |kind| Table::new(Settings { max_record: 2_000, idle_ms: u64::MAX, ..settings(kind, 64 << 10) });
+    let table = large(ZoneKind::Sticky).expect("a table");
+    for number in 0..2_000 {
+        access(&table, &key(number), number).expect("evicts");
+    }
+    for number in 0..20 {
+        let written = table.upsert(NOW, &key(5_000 + number), Value::New(&[1; 1_500]), |_| {
+            Step::Write(Header {
+                removed: false,
+                stamp: table.tick(NOW),
+                writer: table.settings().origin,
+                time_ms: 10_000 + number,
+            })
+        });
+        assert!(matches!(written, Ok(Written::Inserted(_))), "evicts neighbours until it fits: {written:?}");
+    }
+}
+
+#[test]
+fn the_last_access_is_of_the_record_it_was_meant_for() {
+    let table = table(ZoneKind::Sticky, 32 << 10);
+    access(&table, b"k", 100).expect("room");
+    let first = table.find(b"k", table.hash(b"k"), None).expect("there");
+    assert!(table.raise_time(&first, 200));
+    assert!(!table.raise_time(&first, 150), "never back");
+    assert_eq!(table.time_ms(&first), 200);
+    access(&table, b"k", 120).expect("room");
+    let second = table.find(b"k", table.hash(b"k"), None).expect("there");
+    assert_eq!(table.time_ms(&second), 120, "the hot word was the first record's");
+    assert!(!table.raise_time(&first, 300), "too late");
+    assert_eq!(table.time_ms(&second), 120);
+    assert!(table.raise_time(&second, 300));
+    assert_eq!(table.time_ms(&second), 300);
+}
+
+#[test]
+fn abandoned_inserts_are_finished_or_aborted() {
+    let table = table(ZoneKind::Keyval, 32 << 10);
+    let abandon = |value: &[u8]| {
+        let header = Header {
+            removed: false,
+            stamp: table.tick(NOW),
+            writer: table.settings().origin,
+            time_ms: 0,
+        };
+        let draft = crate::block::Draft { key: b"k", value, header };
+        let block = table.parts.blocks.take(&table.region, draft.lines()).expect("room");
+        table.parts.blocks.at(&table.region, block.line).fill(&draft);
+        let hash = table.hash(b"k");
+        let (at, empty) =
+            table.parts.index.vacancy(&table.region, table.parts.index.candidates(hash)).expect("room");
+        let pending = empty.pending(crate::slot::Slot::tag_of(hash), block.line);
+        table.tally(false, draft.lines(), 1);
+        assert!(table.parts.index.claim(&table.region, at, empty, pending));
+    };
+    abandon(b"first");
+    abandon(b"second");
+    assert_eq!(get(&table, b"k"), None, "pending is not there");
+    // The next insert finishes the lowest, aborts the others and then replaces it.
+    set(&table, b"k", b"third", NOW);
+    assert_eq!(get(&table, b"k").as_deref(), Some(&b"third"[..]));
+    assert_eq!(table.stats().records, 1);
+    assert!(evict(&table, b"k"));
+    // So does the sweeper, and has it published.
+    abandon(b"fourth");
+    table.sweep(NOW, 10);
+    assert_eq!(get(&table, b"k").as_deref(), Some(&b"fourth"[..]));
+    assert!(table.dirty_count() > 0);
+}
+
+#[test]
+fn sizes_that_are_too_small_or_too_large_are_refused_with_the_bounds() {
+    let refused = |size| match Table::new(settings(ZoneKind::Keyval, size)) {
+        Err(Error::InvalidSize { min, max, .. }) => (min, max),
+        other => panic!("{other:?}"),
+    };
+    let (min, max) = refused(1);
+    assert_eq!(refused(min - 1024), (min, max));
+    assert_eq!(refused(max + 1), (min, max));
+    let smallest = Table::new(settings(ZoneKind::Keyval, min)).expect("the smallest works");
+    set(&smallest, b"k", b"v", NOW);
+    assert_eq!(get(&smallest, b"k").as_deref(), Some(&b"v"[..]));
+}
