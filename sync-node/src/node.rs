@@ -195,6 +195,8 @@ impl Node {
         let hub = &self.inner.hub;
         let reason = self.unready();
         let traffic = hub.traffic();
+        // Not in the expression below: the guard would live to its end, and the lists of peers lock too.
+        let nodes_online = hub.membership.lock().nodes_online() as u64;
         Status {
             node: self.name().to_owned(),
             cluster: self.cluster().to_owned(),
@@ -206,7 +208,7 @@ impl Node {
             msgs_in: traffic.frames_in,
             bytes_out: traffic.bytes_out,
             msgs_out: traffic.frames_out,
-            nodes_online: hub.membership.lock().nodes_online() as u64,
+            nodes_online,
             zones: self.zone_statuses(),
             peers: self.peer_statuses(),
         }
