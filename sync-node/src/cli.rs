@@ -3,6 +3,7 @@
 //! | command | module |
 //! |---|---|
 //! | `run -c FILE`, `check -c FILE` | [`run`] |
+//! | `demo` | [`demo`] |
 //! | `cert ca`, `cert node NAME` | [`cert`] |
 //! | `status` | [`status`] |
 //! | `keyval get`, `set`, `delete`, `list` | [`keyval`] |
@@ -11,6 +12,7 @@
 
 mod cert;
 mod client;
+mod demo;
 mod keyval;
 mod log;
 mod parts;
@@ -36,6 +38,8 @@ enum Command {
     Run(File),
     /// Check a configuration file and start nothing
     Check(File),
+    /// Run a whole cluster in this process, with traffic and figures, to see what it does
+    Demo(demo::Demo),
     /// Make certificates for a cluster: a CA of your own, and one for each node
     #[command(subcommand)]
     Cert(cert::Command),
@@ -57,6 +61,7 @@ pub(crate) fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Run(file) => run::run(&file.config),
         Command::Check(file) => run::check(&file.config),
+        Command::Demo(demo) => demo::main(&demo),
         Command::Cert(command) => cert::main(&command),
         Command::Status(status) => status::main(&status),
         Command::Keyval(keyval) => keyval::main(&keyval),

@@ -37,6 +37,8 @@ pub use settings::{
     Api, Buffers, Delay, KeyvalType, KeyvalZone, LimitReqZone, LogLevel, Ssl, StickyZone, ZoneSync,
 };
 
+pub use values::parse_time;
+
 use reader::Report;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;

@@ -31,13 +31,22 @@ pub(crate) enum Command {
 /// How a target is doing.
 #[derive(Debug)]
 enum Outgoing {
-    Waiting { at: Duration },
-    Dialling { link: LinkId },
-    Connected { link: LinkId, origin: Origin },
+    Waiting {
+        at: Duration,
+    },
+    Dialling {
+        link: LinkId,
+    },
+    Connected {
+        link: LinkId,
+        origin: Origin,
+    },
     /// It is this node.
     Myself,
     /// Another target leads to the same node.
-    SameAs { origin: Origin },
+    SameAs {
+        origin: Origin,
+    },
 }
 
 #[derive(Debug)]
@@ -122,15 +131,17 @@ impl Membership {
             }
             let Some(origin) = state.outgoing.origin().filter(|o| !present.contains(o)) else { continue };
             // Another target of the same node may be waiting behind the one that left.
-            let again = self.targets.values_mut().find(|t| {
-                matches!(t.outgoing, Outgoing::SameAs { origin: same } if same == origin)
-            });
+            let again = self
+                .targets
+                .values_mut()
+                .find(|t| matches!(t.outgoing, Outgoing::SameAs { origin: same } if same == origin));
             if let Some(again) = again {
                 again.outgoing = Outgoing::Waiting { at: now };
                 continue;
             }
             if let Some(incoming) = self.incoming.get(&origin) {
-                self.commands.push(Command::Close(incoming.link, "your address left this node's list of servers"));
+                self.commands
+                    .push(Command::Close(incoming.link, "your address left this node's list of servers"));
             }
             if self.departed.len() < DEPARTED_MAX {
                 self.departed.insert(origin);
@@ -140,9 +151,10 @@ impl Membership {
 
     /// A dialled link was greeted by a node. False: another link leads to it already, close this one.
     pub(crate) fn handle_connected(&mut self, link: LinkId, origin: Origin, name: &str) -> bool {
-        let double = self.targets.values().any(|t| {
-            matches!(t.outgoing, Outgoing::Connected { origin: other, .. } if other == origin)
-        });
+        let double = self
+            .targets
+            .values()
+            .any(|t| matches!(t.outgoing, Outgoing::Connected { origin: other, .. } if other == origin));
         let Some(state) = self.target_of(link) else { return false };
         state.tried = true;
         state.error = None;
@@ -155,7 +167,13 @@ impl Membership {
     }
 
     /// A dialled link, or the attempt to dial it, has ended. `code` is that of a refusal, ours or the peer's.
-    pub(crate) fn handle_disconnected(&mut self, now: Duration, link: LinkId, code: Option<Code>, error: Option<String>) {
+    pub(crate) fn handle_disconnected(
+        &mut self,
+        now: Duration,
+        link: LinkId,
+        code: Option<Code>,
+        error: Option<String>,
+    ) {
         let mut rng = self.rng.clone();
         let Some(state) = self.target_of(link) else { return };
         let lost = state.outgoing.origin();
@@ -168,14 +186,20 @@ impl Membership {
         self.rng = rng;
         // Whoever stood back behind this link may try now.
         for other in self.targets.values_mut() {
-            if lost.is_some() && matches!(other.outgoing, Outgoing::SameAs { origin } if Some(origin) == lost) {
+            if lost.is_some() && matches!(other.outgoing, Outgoing::SameAs { origin } if Some(origin) == lost)
+            {
                 other.outgoing = Outgoing::Waiting { at: now };
             }
         }
     }
 
     /// A peer's link became active: it takes the place of an older one from the same origin. An error refuses it.
-    pub(crate) fn handle_accepted(&mut self, link: LinkId, origin: Origin, name: &str) -> Result<(), &'static str> {
+    pub(crate) fn handle_accepted(
+        &mut self,
+        link: LinkId,
+        origin: Origin,
+        name: &str,
+    ) -> Result<(), &'static str> {
         if self.departed.contains(&origin) {
             return Err("your address left this node's list of servers");
         }
@@ -213,7 +237,10 @@ impl Membership {
 
     /// When a target is due to be dialled next.
     pub(crate) fn poll_timeout(&self) -> Option<Duration> {
-        self.targets.values().filter_map(|t| if let Outgoing::Waiting { at } = t.outgoing { Some(at) } else { None }).min()
+        self.targets
+            .values()
+            .filter_map(|t| if let Outgoing::Waiting { at } = t.outgoing { Some(at) } else { None })
+            .min()
     }
 
     /// What this node still waits for before its first catch-up is complete; `None` if for nothing.
@@ -231,7 +258,10 @@ impl Membership {
                     state.name, target.address
                 )),
             },
-            Outgoing::Waiting { .. } | Outgoing::Dialling { .. } | Outgoing::Myself | Outgoing::SameAs { .. } => None,
+            Outgoing::Waiting { .. }
+            | Outgoing::Dialling { .. }
+            | Outgoing::Myself
+            | Outgoing::SameAs { .. } => None,
         })
     }
 
@@ -246,13 +276,15 @@ impl Membership {
 
     /// All targets but this node itself, for people.
     pub(crate) fn targets(&self) -> impl Iterator<Item = TargetView<'_>> {
-        self.targets.iter().filter(|(_, state)| !matches!(state.outgoing, Outgoing::Myself)).map(|(target, state)| {
-            let link = match state.outgoing {
-                Outgoing::Dialling { link } | Outgoing::Connected { link, .. } => Some(link),
-                Outgoing::Waiting { .. } | Outgoing::Myself | Outgoing::SameAs { .. } => None,
-            };
-            TargetView { target, link, name: &state.name, error: state.error.as_deref() }
-        })
+        self.targets.iter().filter(|(_, state)| !matches!(state.outgoing, Outgoing::Myself)).map(
+            |(target, state)| {
+                let link = match state.outgoing {
+                    Outgoing::Dialling { link } | Outgoing::Connected { link, .. } => Some(link),
+                    Outgoing::Waiting { .. } | Outgoing::Myself | Outgoing::SameAs { .. } => None,
+                };
+                TargetView { target, link, name: &state.name, error: state.error.as_deref() }
+            },
+        )
     }
 
     /// Active links that peers dialled, with the peers' names.

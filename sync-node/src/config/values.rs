@@ -132,7 +132,11 @@ pub(super) fn positive_time(value: &DeValue<'_>) -> Parsed<Duration> {
 }
 
 /// `1h30m` → 5,400 s. Units are w, d, h, m, s and ms, each at most once, from the largest to the smallest.
-pub(super) fn parse_time(text: &str) -> Parsed<Duration> {
+///
+/// # Errors
+///
+/// A clause that names the text, what is wrong with it, and the right form.
+pub fn parse_time(text: &str) -> Result<Duration, String> {
     const UNITS: [(&str, u64); 6] =
         [("w", 604_800_000), ("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
     let wrong = || {

@@ -18,7 +18,9 @@ fn origin(raw: u64) -> Origin {
 /// Dials what is due, and says which links lead to which port.
 fn dial(membership: &mut Membership, now: Duration) -> Vec<(LinkId, Target)> {
     let commands = membership.poll(now).into_iter();
-    commands.filter_map(|c| if let Command::Dial(link, target) = c { Some((link, target)) } else { None }).collect()
+    commands
+        .filter_map(|c| if let Command::Dial(link, target) = c { Some((link, target)) } else { None })
+        .collect()
 }
 
 #[test]
