@@ -10,7 +10,7 @@
 //!
 //! The counter needs no rule of its own: it is the low end of the same number, and running over into the milliseconds (more than
 //! 65,536 writes in one) only moves the clock ahead by one of them. The price of taking maxima is that a clock in the future is
-//! contagious; [`check_skew`] keeps such stamps out.
+//! contagious; [`Stamp::check_skew`] keeps such stamps out.
 
 use std::fmt;
 #[cfg(not(loom))]

@@ -15,7 +15,7 @@
 //! all the while. **Who acts on words checks the head afterwards**; the words are loaded with Acquire and stored with Release, so
 //! who saw a word of a newcomer also sees that the head has changed.
 
-use crate::words::{AtomicU64, LINE, Ordering};
+use crate::words::{AtomicU64, LINE, Ordering, fence};
 
 use super::bucket::View;
 use super::key::LimitKey;
@@ -95,6 +95,14 @@ pub(super) struct Fresh {
     pub(super) foreign: bool,
 }
 
+/// Two threads that each change one word and then look at the other's (head and arrival time, or two heads) must not both miss the
+/// change. SeqCst accesses see to that, at no cost to readers. Loom takes them for Acquire and Release, and knows only the fence.
+pub(super) fn loom_fence() {
+    if cfg!(loom) {
+        fence(Ordering::SeqCst);
+    }
+}
+
 /// The words of one entry.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Entry<'r>(&'r [AtomicU64]);
@@ -105,8 +113,6 @@ impl<'r> Entry<'r> {
         Self(&words[slot * ENTRY..][..ENTRY])
     }
 
-    // Head and arrival time take part in a store-buffer pattern (change one, then look at the other) and are SeqCst for it; see
-    // `Group::claim`.
     pub(super) fn head(self) -> Head {
         Head(self.0[HEAD].load(Ordering::SeqCst))
     }
@@ -117,7 +123,9 @@ impl<'r> Entry<'r> {
     }
 
     fn change(self, from: Head, to: Head) -> Option<Head> {
-        self.0[HEAD].compare_exchange(from.0, to.0, Ordering::SeqCst, Ordering::SeqCst).ok().map(|_| to)
+        let changed = self.0[HEAD].compare_exchange(from.0, to.0, Ordering::SeqCst, Ordering::SeqCst).is_ok();
+        loom_fence();
+        changed.then_some(to)
     }
 
     /// Empty or live → claimed; the words are ours then.
@@ -194,7 +202,9 @@ impl<'r> Entry<'r> {
 
     /// Moves the arrival time, if it is still what was looked at.
     pub(super) fn move_tat(self, from: u64, to: u64) -> bool {
-        self.0[TAT].compare_exchange(from, to, Ordering::SeqCst, Ordering::SeqCst).is_ok()
+        let moved = self.0[TAT].compare_exchange(from, to, Ordering::SeqCst, Ordering::SeqCst).is_ok();
+        loom_fence();
+        moved
     }
 
     /// A busy period begins, not before `since`. Said before the arrival time moves: too late a beginning is harmless, too early a

@@ -115,7 +115,7 @@ impl Found<'_> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Snapshot {
     pub(super) key: LimitKey,
-    /// The arrival time without work that was admitted after `debt` was read.
+    /// The arrival time, none of the work in it that was admitted after `debt` was read; while others are admitting it may be less.
     pub(super) tat: u64,
     pub(super) debt: i64,
 }

@@ -22,13 +22,14 @@
 //! # Making room
 //!
 //! In this order: an empty entry; an idle one (arrival time past and no debt: it holds no information); of the others without
-//! debt the one with the earliest arrival time; and only if all have debts the earliest of them. An idle entry may be charged by
-//! somebody while it is taken: after claiming, the taker looks again, and if it is idle no longer, publishes it as it is, by the
-//! same two steps.
+//! debt the one with the earliest arrival time; and only if all have debts the earliest of them. An entry may be charged by somebody
+//! while it is taken: after claiming, the taker looks again, and if it holds more than it did, publishes it as it is, by the same two
+//! steps. Whoever charged it at just that moment may take it for lost and charge again, so the worst that comes of the race is one
+//! request counted twice, on this node.
 
-use crate::words::{AtomicU64, Ordering, fence};
+use crate::words::AtomicU64;
 
-use super::entry::{ENTRY, Entry, Fresh, Head, Phase};
+use super::entry::{ENTRY, Entry, Fresh, Head, Phase, loom_fence};
 use super::found::Found;
 use super::key::LimitKey;
 
@@ -81,14 +82,6 @@ pub(super) struct Group<'r> {
     len: usize,
 }
 
-/// Loom takes SeqCst loads and stores for Acquire and Release ones, and knows only the fence. The real code relies on the total
-/// order of SeqCst accesses, which costs nothing on the reading side.
-fn loom_fence() {
-    if cfg!(loom) {
-        fence(Ordering::SeqCst);
-    }
-}
-
 impl<'r> Group<'r> {
     /// The group of `place` in the words of all entries.
     pub(super) fn new(words: &'r [AtomicU64], place: Place) -> Self {
@@ -137,10 +130,9 @@ impl<'r> Group<'r> {
                 self.slots().filter_map(|slot| self.rank(slot, now)).min_by_key(|of| of.0)?;
             let entry = self.entry(slot);
             let Some(claimed) = entry.claim(head) else { continue };
-            loom_fence();
             // An admission changes the arrival time, then checks the head; we have changed the head and check the arrival time.
             // One of the two sees the other (SeqCst): it comes back and finds the key missing, or we keep its entry.
-            if rank == Rank::Idle && !Self::is_idle(entry, now) {
+            if rank != Rank::Empty && Self::weigh(entry, now) != rank {
                 self.give_back(slot, head, claimed);
                 continue;
             }
@@ -149,21 +141,24 @@ impl<'r> Group<'r> {
         None
     }
 
-    fn is_idle(entry: Entry<'_>, now: u64) -> bool {
-        entry.tat() <= now && entry.debt() == 0
-    }
-
     fn rank(self, slot: usize, now: u64) -> Option<(Rank, usize, Head)> {
         let entry = self.entry(slot);
         let head = entry.head();
         let rank = match head.phase() {
             Phase::Empty => Rank::Empty,
-            Phase::Live if Self::is_idle(entry, now) => Rank::Idle,
-            Phase::Live if entry.debt() == 0 => Rank::Busy(entry.tat()),
-            Phase::Live => Rank::Indebted(entry.tat()),
+            Phase::Live => Self::weigh(entry, now),
             Phase::Claimed | Phase::Pending => return None,
         };
         Some((rank, slot, head))
+    }
+
+    /// What it would cost to give up what an entry holds.
+    fn weigh(entry: Entry<'_>, now: u64) -> Rank {
+        match (entry.tat(), entry.debt()) {
+            (tat, 0) if tat <= now => Rank::Idle,
+            (tat, 0) => Rank::Busy(tat),
+            (tat, _) => Rank::Indebted(tat),
+        }
     }
 
     /// Empties an idle entry; whether it was one.
@@ -171,8 +166,7 @@ impl<'r> Group<'r> {
         let Some((Rank::Idle, _, head)) = self.rank(slot, now) else { return false };
         let entry = self.entry(slot);
         let Some(claimed) = entry.claim(head) else { return false };
-        loom_fence();
-        if Self::is_idle(entry, now) {
+        if Self::weigh(entry, now) == Rank::Idle {
             entry.release(claimed);
             return true;
         }

@@ -276,7 +276,8 @@ impl Replica for LimitZone {
             let entry = self.entry(slot);
             let seq = entry.seq();
             let own_wanted = own_known.is_some_and(|known| seq > known);
-            if !own_wanted && !(foreign_wanted && entry.is_foreign()) {
+            let foreign_wanted = foreign_wanted && entry.is_foreign();
+            if !own_wanted && !foreign_wanted {
                 continue;
             }
             let Some(snapshot) = Snapshot::of(entry) else { continue };

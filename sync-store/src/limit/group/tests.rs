@@ -114,8 +114,8 @@ mod model {
 
     fn model(body: impl Fn() + Sync + Send + 'static) {
         let mut builder = loom::model::Builder::new();
-        // As many as the races at hand need; unbounded, the insertions take hours.
-        builder.preemption_bound.get_or_insert(3);
+        // A loss that three preemptions did not show was found with five; six take ten times as long and show no more.
+        builder.preemption_bound.get_or_insert(5);
         builder.check(body);
     }
 
@@ -183,9 +183,6 @@ mod model {
                 entry.add_debt(-snapshot.debt);
                 published += snapshot.debt;
                 assert!(snapshot.tat <= 29 && snapshot.published_tat() <= 29 - snapshot.debt.cast_unsigned());
-                if snapshot.debt > 0 {
-                    assert!(snapshot.tat >= 9 + snapshot.debt.cast_unsigned());
-                }
             };
             publish();
             for thread in threads {
