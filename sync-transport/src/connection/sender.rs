@@ -46,7 +46,7 @@ impl FrameSender {
     ///
     /// # Errors
     /// [`Error::WriteTimeout`] if the peer takes nothing for the write time-out; [`Error::Reset`] if
-    /// the connection is gone (the reason, if the peer gave one, is for [`FrameReceiver::recv`] to
+    /// the connection is gone (the reason, if the peer gave one, is for [`recv`](crate::FrameReceiver::recv) to
     /// read); [`Error::SendInterrupted`] after an earlier error.
     pub async fn send(&mut self, frames: &[Bytes]) -> Result<(), Error> {
         if self.is_interrupted {
