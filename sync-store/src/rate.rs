@@ -57,6 +57,8 @@ const PERIODS: [Period; 4] = [Period::Second, Period::Minute, Period::Hour, Peri
 pub struct Rate {
     requests: u64,
     period: Period,
+    /// Follows from the other two; a division that every check would have to wait for.
+    interval_ns: u64,
 }
 
 impl Rate {
@@ -69,7 +71,7 @@ impl Rate {
         if requests > period.nanos() {
             return invalid("a rate admits at most one request per nanosecond");
         }
-        Ok(Self { requests, period })
+        Ok(Self { requests, period, interval_ns: period.nanos() / requests })
     }
 
     /// `requests` per second, 1 to 10⁹.
@@ -117,7 +119,7 @@ impl Rate {
     }
 
     pub(crate) const fn interval_ns(self) -> u64 {
-        self.period.nanos() / self.requests
+        self.interval_ns
     }
 }
 
