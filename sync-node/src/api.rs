@@ -2,19 +2,19 @@
 //!
 //! | path | methods | needs | module |
 //! |---|---|---|---|
-//! | `/healthz`, `/readyz` | GET | an allowed address | [`health`] |
-//! | `/v1/status` | GET | | [`health`] |
-//! | `/api/…` | GET; POST, PATCH, DELETE | `write` for the latter | [`plus`], as the API of NGINX Plus answers |
-//! | `/v1/limit_req/{zone}` | POST | `decide` | [`decide`] |
-//! | `/v1/sticky/{zone}/{session}` | GET; PUT, DELETE | `decide` for the latter | [`decide`] |
+//! | `/healthz`, `/readyz` | GET | an allowed address | `health` |
+//! | `/v1/status` | GET | | `health` |
+//! | `/api/…` | GET; POST, PATCH, DELETE | `write` for the latter | `plus`, as the API of NGINX Plus answers |
+//! | `/v1/limit_req/{zone}` | POST | `decide` | `decide` |
+//! | `/v1/sticky/{zone}/{session}` | GET; PUT, DELETE | `decide` for the latter | `decide` |
 //!
-//! Every request passes the [`guard`] first: the client's address, then its password. GET implies HEAD.
+//! Every request passes the `guard` first: the client's address, then its password. GET implies HEAD.
 //!
 //! Two switches, because there are two kinds of clients. `write` is for people and their tools, who put keys into tables. `decide` is for
 //! the proxy beside the node, which asks and in asking uses up rate; whoever may ask can exhaust somebody's limit, so it has to be
 //! granted too, but a proxy has no business in the tables.
 //!
-//! axum routes and extracts; [`server`] drives its router with hyper, for the limits that `axum::serve` has no words for (time for the
+//! axum routes and extracts; `server` drives its router with hyper, for the limits that `axum::serve` has no words for (time for the
 //! head of a request, its size, connections). A program that has a server of its own mounts [`Api::router`].
 
 pub mod access;
@@ -166,7 +166,10 @@ impl Api {
     }
 
     /// Runs what keeps a thread busy for long where it holds up nobody else.
-    async fn heavy<T: Send + 'static>(&self, work: impl FnOnce(&Self) -> T + Send + 'static) -> Result<T, Problem> {
+    async fn heavy<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Self) -> T + Send + 'static,
+    ) -> Result<T, Problem> {
         // The semaphore is never closed, and the work does not panic by its own contract; both would be our fault.
         let _turn = self.inner.heavy.acquire().await.map_err(|_| Problem::internal())?;
         let api = self.clone();
