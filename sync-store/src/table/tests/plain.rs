@@ -25,7 +25,8 @@ fn bury(table: &Table, key: &[u8]) {
 
 #[test]
 fn a_full_sticky_zone_evicts_what_was_not_accessed_for_long() {
-    let table = Table::new(Settings { idle_ms: u64::MAX, ..settings(ZoneKind::Sticky, 64 << 10) }).expect("a table");
+    let table =
+        Table::new(Settings { idle_ms: u64::MAX, ..settings(ZoneKind::Sticky, 64 << 10) }).expect("a table");
     let mut written = 0;
     while table.stats().evicted == 0 {
         access(&table, &key(written), written).expect("evicts");
@@ -37,7 +38,10 @@ fn a_full_sticky_zone_evicts_what_was_not_accessed_for_long() {
     }
     let there = |from: u64, to: u64| (from..to).filter(|&n| get(&table, &key(n)).is_some()).count() as u64;
     // A perfect choice would keep exactly the last `capacity` ones.
-    assert!(there(2 * capacity + capacity / 2, 3 * capacity) >= capacity / 2 * 97 / 100, "the newest half stays");
+    assert!(
+        there(2 * capacity + capacity / 2, 3 * capacity) >= capacity / 2 * 97 / 100,
+        "the newest half stays"
+    );
     assert!(there(0, 3 * capacity / 2) <= capacity / 20, "the oldest are gone");
     assert_eq!(table.stats().refused, 0);
     assert_eq!(table.stats().tombstones, 0, "eviction leaves none");
@@ -45,7 +49,8 @@ fn a_full_sticky_zone_evicts_what_was_not_accessed_for_long() {
 
 #[test]
 fn eviction_prefers_the_expired_and_spares_tombstones_and_what_is_dirty() {
-    let table = Table::new(Settings { idle_ms: 5_000, ..settings(ZoneKind::Sticky, 32 << 10) }).expect("a table");
+    let table =
+        Table::new(Settings { idle_ms: 5_000, ..settings(ZoneKind::Sticky, 32 << 10) }).expect("a table");
     let candidates = table.parts.index.candidates(table.hash(&key(0)));
     // Keys that all live in the same two buckets.
     let keys: Vec<[u8; 8]> = (0..u64::MAX)
@@ -97,7 +102,8 @@ fn an_accident_of_hashing_does_not_fill_a_keyval_zone() {
 
 #[test]
 fn a_zone_of_small_records_takes_large_ones_later() {
-    let large = |kind| Table::new(Settings { max_record: 2_000, idle_ms: u64::MAX, ..settings(kind, 64 << 10) });
+    let large =
+        |kind| Table::new(Settings { max_record: 2_000, idle_ms: u64::MAX, ..settings(kind, 64 << 10) });
     let table = large(ZoneKind::Sticky).expect("a table");
     for number in 0..2_000 {
         access(&table, &key(number), number).expect("evicts");
@@ -136,12 +142,8 @@ fn the_last_access_is_of_the_record_it_was_meant_for() {
 fn abandoned_inserts_are_finished_or_aborted() {
     let table = table(ZoneKind::Keyval, 32 << 10);
     let abandon = |value: &[u8]| {
-        let header = Header {
-            removed: false,
-            stamp: table.tick(NOW),
-            writer: table.settings().origin,
-            time_ms: 0,
-        };
+        let header =
+            Header { removed: false, stamp: table.tick(NOW), writer: table.settings().origin, time_ms: 0 };
         let draft = crate::block::Draft { key: b"k", value, header };
         let block = table.parts.blocks.take(&table.region, draft.lines()).expect("room");
         table.parts.blocks.at(&table.region, block.line).fill(&draft);

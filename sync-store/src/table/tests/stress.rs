@@ -67,7 +67,8 @@ fn run(table: &Table, keys: u64, seed: u64, misses: &AtomicU64) {
                     }),
                     None => Step::Stop,
                 });
-                _ = removed.expect("a tombstone finds room while something is there to replace, but for a crowd");
+                _ = removed
+                    .expect("a tombstone finds room while something is there to replace, but for a crowd");
             }
             _ => _ = evict(table, &key),
         }

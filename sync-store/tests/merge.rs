@@ -1,0 +1,78 @@
+//! Merging is commutative, associative and idempotent: any order, grouping and repetition of the same rows ends in the same records.
+#![cfg(not(loom))]
+
+mod support;
+
+use proptest::prelude::*;
+use support::{OwnedState, Row};
+use sync_store::{Dot, KeyvalZone, Origin, Replica, Stamp, StickyZone, Time, VersionVector};
+
+const NOW: Time = Time::from_millis(1_000_000);
+
+fn origin(raw: u64) -> Origin {
+    Origin::from_raw(raw).expect("not 0")
+}
+
+/// Rows of which two may claim the same stamp; then they are of different writers, or the same record.
+fn row() -> impl Strategy<Value = Row> {
+    (0..3u8, 0..4u64, 10..13u64, 1..4u64, 0..5u64).prop_map(|(key, stamp, writer, seq, touch)| {
+        let (stamp, writer) = (Stamp::from_raw((999_000 + stamp) << 16), origin(writer));
+        let state = if (stamp.millis() + writer.raw()).is_multiple_of(4) {
+            OwnedState::Removed { stamp, writer }
+        } else {
+            let value = vec![stamp.millis() as u8, writer.raw() as u8];
+            OwnedState::Value { value, stamp, writer, time_ms: 1_100_000 + touch }
+        };
+        Row { key: vec![b'k', key], dot: Dot { origin: origin(20), seq }, state }
+    })
+}
+
+/// Two orders of the same rows, the second one with repetitions.
+fn orders() -> impl Strategy<Value = (Vec<Row>, Vec<Row>)> {
+    prop::collection::vec(row(), 1..12).prop_flat_map(|rows| {
+        let doubled: Vec<Row> = rows.iter().chain(&rows).cloned().collect();
+        (Just(rows), Just(doubled).prop_shuffle())
+    })
+}
+
+/// All records of a zone, tombstones included, whatever their dots.
+fn records(zone: &dyn Replica) -> Vec<Row> {
+    let mut rows = Vec::new();
+    zone.scan(NOW, &[origin(20)], &VersionVector::new(), 0, &mut |record| {
+        rows.push(Row { dot: Dot { origin: origin(1), seq: 1 }, ..Row::of(record) });
+        true
+    });
+    rows.sort_by(|a, b| a.key.cmp(&b.key));
+    rows
+}
+
+fn merged(zone: &dyn Replica, rows: &[Row], group: usize) -> (Vec<Row>, u64) {
+    for rows in rows.chunks(group) {
+        zone.apply_states(NOW, &mut rows.iter().map(Row::record)).expect("valid rows");
+    }
+    (records(zone), zone.digest(NOW))
+}
+
+proptest! {
+    #[test]
+    fn keyval((one, other) in orders(), group in 1..5usize) {
+        let zone = || KeyvalZone::builder("z").size(32 << 10).build().expect("a zone");
+        // In a keyval zone the time is part of the record, so one stamp has one time.
+        let fixed = |rows: &[Row]| -> Vec<Row> {
+            rows.iter().cloned().map(|mut row| {
+                if let OwnedState::Value { time_ms, .. } = &mut row.state {
+                    *time_ms = 2_000_000;
+                }
+                row
+            }).collect()
+        };
+        prop_assert_eq!(merged(&zone(), &fixed(&one), 100), merged(&zone(), &fixed(&other), group));
+    }
+
+    #[test]
+    fn sticky((one, other) in orders(), group in 1..5usize) {
+        // The digest goes by stamps; the rows say that last accesses agree as well.
+        let zone = || StickyZone::builder("z").size(32 << 10).max_clock_skew(std::time::Duration::from_secs(1_000)).build().expect("a zone");
+        prop_assert_eq!(merged(&zone(), &one, 100), merged(&zone(), &other, group));
+    }
+}
