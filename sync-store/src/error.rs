@@ -108,7 +108,7 @@ pub enum Error {
         capacity: u64,
     },
 
-    // A peer's fault. Rows before the refused one may have been applied, which is harmless; the version vector has not moved.
+    // A peer's fault. Rows before the refused one may have been applied, which is harmless: the version vector covers only what was.
     /// A stamp from a peer is further in the future than clocks may differ: its clock or ours is wrong.
     #[error(
         "zone `{zone}`: a stamp of {stamp_ms} ms is more than {max_skew:?} ahead of our clock, {now_ms} ms"

@@ -158,7 +158,7 @@ pub trait Replica: Send + Sync + fmt::Debug {
     ///
     /// # Errors
     ///
-    /// Those that [`Error`] lists as a peer's fault; then the vector has not moved.
+    /// Those that [`Error`] lists as a peer's fault; then the vector covers no row that was not applied.
     fn apply_batch(
         &self,
         now: Time,

@@ -30,7 +30,8 @@
 //! **Why not the maximum with m in the stream.** It is tempting: m is what the peer knows, and it would heal every loss. But m holds
 //! the work of third nodes, whose own rows may come after it: that work would be counted twice, the error would travel on with
 //! our own m, and an overloaded key would be refused far below its rate. The maximum ([`View::merge`]) is for catch-up, where there
-//! are no debts.
+//! are no debts. There the same may happen once, to the node that joins and to no other: it counts twice what was on its way to it
+//! from a third node when it received a state that contained it.
 //!
 //! **Refunds** are negative debts. A node refunds at most what it sees in the bucket, so that no credit arises, and peers take off
 //! all of it, unless their busy period began after it.
