@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep_until, timeout};
 use tracing::{debug, info, warn};
 
-use super::{End, Hub, Machine, asked_to_close, finish, transmit};
+use super::{End, Hub, LINGER, Machine, asked_to_close, finish, transmit};
 use crate::membership::LinkId;
 use crate::replication::outbound::{Event, Outbound};
 
@@ -118,7 +118,7 @@ impl Session<'_> {
         loop {
             // Marked seen before the log is read: a publication in between wakes the loop again.
             published.borrow_and_update();
-            while transmit(sender, || self.machine.lock().poll_transmit(self.hub.now())).await? {
+            while self.transmit(sender).await? {
                 while let Ok(frame) = self.inbox.try_recv() {
                     if let Some(end) = self.handle(frame)? {
                         return Ok(end);
@@ -142,8 +142,29 @@ impl Session<'_> {
         }
     }
 
+    async fn transmit(&mut self, sender: &mut FrameSender) -> Result<bool, End> {
+        match transmit(sender, || self.machine.lock().poll_transmit(self.hub.now())).await {
+            Ok(sent) => Ok(sent),
+            Err(error) => Err(self.why_closed(error).await),
+        }
+    }
+
+    /// A write fails because the peer has closed; what the peer said before, a refusal or a TLS alert, is the better reason.
+    async fn why_closed(&mut self, error: sync_transport::Error) -> End {
+        while let Ok(Some(frame)) = timeout(LINGER, self.inbox.recv()).await {
+            if matches!(frame, Ok(None)) {
+                break;
+            }
+            match self.handle(frame) {
+                Ok(None) => {}
+                Ok(Some(end)) | Err(end) => return end,
+            }
+        }
+        error.into()
+    }
+
     async fn greet(&mut self, sender: &mut FrameSender) -> Result<(), End> {
-        transmit(sender, || self.machine.lock().poll_transmit(self.hub.now())).await?;
+        self.transmit(sender).await?;
         let Ok(frame) = timeout(self.hub.greeting_timeout, self.inbox.recv()).await else {
             return Err(End::failed(format!("it sent no Hello within {:?}", self.hub.greeting_timeout)));
         };
