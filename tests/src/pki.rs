@@ -3,6 +3,7 @@
 use std::fs;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
 
@@ -15,11 +16,14 @@ pub enum Identity {
     Valid,
     /// Was valid until the end of 2020.
     Expired,
+    /// Expires so long from now, to the second. A node starts with it, and runs on when it has expired.
+    Expires(Duration),
 }
 
 /// A certificate authority of a test.
 #[derive(Debug)]
 pub struct Authority {
+    name: String,
     issuer: Issuer<'static, KeyPair>,
     directory: PathBuf,
     certificate: PathBuf,
@@ -39,7 +43,12 @@ impl Authority {
         let certificate = params.self_signed(&key).expect("a certificate");
         let file = directory.join(format!("{name}.ca.pem"));
         fs::write(&file, certificate.pem()).expect("the directory is writable");
-        Self { issuer: Issuer::new(params, key), directory: directory.to_owned(), certificate: file }
+        Self {
+            name: name.to_owned(),
+            issuer: Issuer::new(params, key),
+            directory: directory.to_owned(),
+            certificate: file,
+        }
     }
 
     /// The file with its certificate.
@@ -55,16 +64,28 @@ impl Authority {
         let mut params =
             CertificateParams::new(vec![name.to_owned(), ip.into().to_string()]).expect("valid names");
         params.distinguished_name.push(DnType::CommonName, name);
-        if identity == Identity::Expired {
-            params.not_before = rcgen::date_time_ymd(2020, 1, 1);
-            params.not_after = rcgen::date_time_ymd(2020, 12, 31);
+        match identity {
+            Identity::Valid => {}
+            Identity::Expired => {
+                params.not_before = rcgen::date_time_ymd(2020, 1, 1);
+                params.not_after = rcgen::date_time_ymd(2020, 12, 31);
+            }
+            Identity::Expires(after) => {
+                params.not_after = rcgen::date_time_ymd(1970, 1, 1) + (since_1970() + after)
+            }
         }
         let key = KeyPair::generate().expect("a key");
         let certificate = params.signed_by(&key, &self.issuer).expect("a certificate");
+        let file = format!("{name}-of-{}", self.name);
         let [certificate_file, key_file] =
-            ["pem", "key"].map(|extension| self.directory.join(format!("{name}.{extension}")));
+            ["pem", "key"].map(|extension| self.directory.join(format!("{file}.{extension}")));
         fs::write(&certificate_file, certificate.pem()).expect("the directory is writable");
         fs::write(&key_file, key.serialize_pem()).expect("the directory is writable");
         Encryption::Tls { certificate: certificate_file, key: key_file, trusted: self.certificate.clone() }
     }
+}
+
+#[expect(clippy::disallowed_methods, reason = "certificates are valid in real time")]
+fn since_1970() -> Duration {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("it is later than 1970")
 }

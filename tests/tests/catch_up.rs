@@ -60,7 +60,7 @@ fn a_node_started_empty_receives_each_of_200_000_records_about_once() {
     assert_eq!(digests_equal(&[a, b, c, &d]), filled);
 
     // Key and value of every record once, and beside them what a record costs on the wire: a dot, a stamp and lengths, 16
-    // bytes at the most on average. A fifth more for frames, vectors and heartbeats. Sent twice, it would not fit.
+    // bytes at the most on average. A tenth more for frames, vectors and heartbeats. Sent twice, it would not fit.
     let least = payload as u64;
     let most = (payload + 16 * TOTAL) as u64 * 6 / 5;
     assert!(most < 2 * least, "the band tells once from twice");

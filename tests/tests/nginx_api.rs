@@ -1,9 +1,10 @@
 //! The HTTP API answers as that of NGINX Plus does: paths, verbs, status codes, error bodies. One node is enough for that.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use serde_json::{Value, json};
-use tests::{Cluster, Config, Encryption, Node, Reply};
+use tests::{Cluster, Config, Encryption, Node, Reply, wait_for};
 
 const ZONES: &str = r#"
     [[keyval_zone]]
@@ -26,6 +27,8 @@ const ZONES: &str = r#"
     rate = "1r/h"
 "#;
 
+const LIMIT: Duration = Duration::from_secs(30);
+
 const ONE: &str = "/api/9/http/keyvals/one";
 const TWO: &str = "/api/9/http/keyvals/two";
 
@@ -33,8 +36,9 @@ fn start(change: impl FnOnce(&mut Config)) -> (Cluster, Node) {
     let cluster = Cluster::new(&["a"], ZONES);
     let mut config = Config { encryption: Encryption::Plain, ..cluster.config("a") };
     change(&mut config);
-    let mut node = cluster.start_with(config);
-    node.wait_ready();
+    let node = cluster.start_with(config);
+    // Any answer will do: some of these nodes refuse us.
+    wait_for("an answer", LIMIT, || node.api.request("GET", "/healthz", None));
     (cluster, node)
 }
 
@@ -112,11 +116,9 @@ fn a_pair_expires_when_its_writer_said() {
     let api = &node.api;
     api.post(TWO, &json!({"short": {"value": "v", "expire": 300}})).expect(201);
     api.post(TWO, &json!({"long": {"value": "v", "expire": 3_600_000}})).expect(201);
-    tests::wait_for("the short one to expire", std::time::Duration::from_secs(20), || {
-        match api.value("two", "short") {
-            None => Ok(()),
-            Some(value) => Err(value),
-        }
+    wait_for("the short one to expire", LIMIT, || match api.value("two", "short") {
+        None => Ok(()),
+        Some(value) => Err(value),
     });
     assert_eq!(api.value("two", "long").as_deref(), Some("v"));
     // A zone without a time-out has no expiry to override.

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use tests::{Authority, Cluster, Config, Encryption, Identity, Node, SYNC_PORT, put_reaches, wait_for};
+use tests::{
+    Authority, Cluster, Config, Elapsed, Encryption, Identity, Node, SYNC_PORT, put_reaches, wait_for,
+};
 
 const LIMIT: Duration = Duration::from_secs(30);
 
@@ -52,11 +54,15 @@ impl Scene {
         nodes
     }
 
-    /// Starts the intruder and expects `cause` in a complaint of both sides, in the intruder's status, no record to pass,
-    /// and the two others to go on.
+    /// Starts the intruder, and expects what `refuse_running` does.
     fn refuse(&self, config: Config, cause: &[&str]) {
+        self.refuse_running(self.cluster.start_with(config), cause);
+    }
+
+    /// Starts the two others, and expects `cause` in a complaint of both sides and in the intruder's status, no record to pass,
+    /// and the two to go on.
+    fn refuse_running(&self, mut intruder: Node, cause: &[&str]) {
         let [mut a, b] = self.start();
-        let mut intruder = self.cluster.start_with(config);
         let address = self.cluster.loopback("a").port(SYNC_PORT).to_string();
         intruder.wait_complaint(&[cause, &[&address]].concat());
         a.wait_complaint(cause);
@@ -108,12 +114,37 @@ fn a_node_of_another_authority_that_trusts_ours_is_refused() {
 }
 
 #[test]
-fn a_node_with_an_expired_certificate_is_refused() {
+fn a_node_whose_certificate_has_expired_does_not_start() {
     let scene = Scene::new(true);
     let ip = scene.cluster.loopback("intruder").ip();
-    let encryption = scene.authority.node("intruder", ip, Identity::Expired);
-    let config = Config { encryption, ..scene.config("intruder") };
-    scene.refuse(config, &["expired"]);
+    let config = scene.config("intruder");
+    let config = Config { encryption: scene.authority.node("late", ip, Identity::Expired), ..config };
+    let mut intruder = scene.cluster.start_with(config);
+    assert_eq!(intruder.wait_end(LIMIT).code(), Some(1));
+    assert!(
+        intruder.log().contains("expired") && intruder.log().contains("late-of-edge.pem"),
+        "{}",
+        intruder.log()
+    );
+}
+
+#[test]
+fn a_node_whose_certificate_expires_as_it_runs_is_refused() {
+    let scene = Scene::new(true);
+    let ip = scene.cluster.loopback("intruder").ip();
+    // Long enough to start with it. The others start when it has expired, so that no link is there from before.
+    let validity = Duration::from_secs(10);
+    let started = Elapsed::start();
+    let config = scene.config("intruder");
+    let config =
+        Config { encryption: scene.authority.node("late", ip, Identity::Expires(validity)), ..config };
+    let intruder = scene.cluster.start_with(config);
+    intruder.wait_live();
+    wait_for("the certificate to expire", LIMIT, || {
+        // Validity has whole seconds.
+        if started.get() > validity + Duration::from_secs(2) { Ok(()) } else { Err("it is valid".to_owned()) }
+    });
+    scene.refuse_running(intruder, &["expired"]);
 }
 
 #[test]

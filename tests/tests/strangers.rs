@@ -12,14 +12,22 @@ use sync_proto::wire::{Batch, Hello};
 use sync_proto::{DEFAULT_FRAME_LIMIT, Message, VERSION, decode, encode};
 use tests::{Cluster, Config, Encryption, Node, SYNC_PORT, put_reaches};
 
-/// More than a node takes to answer or to give up on a handshake (its `timeout` and `connect_timeout` are five seconds).
+/// More than a node takes to answer, or to give up on a handshake where the test sets a short time-out.
 const LIMIT: Duration = Duration::from_secs(30);
 
 const ZONES: &str = "[[keyval_zone]]\nname = \"one\"\nsize = \"1m\"\n";
 
 fn start(cluster: &Cluster, encrypted: bool) -> [Node; 2] {
+    start_with(cluster, encrypted, &[])
+}
+
+/// As `start`; unless `zone_sync` is empty, it replaces the lines of `[zone_sync]` that the harness chooses.
+fn start_with(cluster: &Cluster, encrypted: bool, zone_sync: &[&str]) -> [Node; 2] {
     let mut nodes = ["a", "b"].map(|name| {
         let mut config = cluster.config(name);
+        if !zone_sync.is_empty() {
+            config.zone_sync = zone_sync.iter().map(|line| (*line).to_owned()).collect();
+        }
         if !encrypted {
             config = Config { encryption: Encryption::Plain, ..config };
         }
@@ -169,7 +177,7 @@ fn garbage_is_refused_by_name() {
 #[test]
 fn a_flood_of_garbage_and_peers_that_stall_disturb_nobody() {
     let cluster = Cluster::new(&["a", "b"], ZONES);
-    let nodes = start(&cluster, false);
+    let nodes = start_with(&cluster, false, &["timeout = \"3s\"", "connect_timeout = \"3s\""]);
     let address = cluster.loopback("a").port(SYNC_PORT);
     // Silent from the start, and silent in the middle of a frame: held open while the others go on.
     let mut stalled: Vec<Stranger> = (0..8).map(|_| Stranger::dial(address)).collect();
