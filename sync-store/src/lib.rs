@@ -1,4 +1,75 @@
 //! Bounded lock-free zones for proxies: key-value tables, sticky sessions and rate limits that replicate.
+//!
+//! A proxy keeps small, hot state in shared memory: a table of blocked addresses, the server that a session belongs to, how far a client
+//! is over its rate. Several proxies in front of one service need to agree on it. This crate is that state on one node, and
+//! everything that another node has to be told about it; moving the telling over a network is somebody else's job.
+//!
+//! # The model
+//!
+//! A **zone** is one contiguous region of memory of exactly the size asked for. It never grows, nothing is allocated after it was made, and
+//! no request ever waits for another: reads write nothing shared, writes change one word when they are ready. When it is full, a
+//! [`KeyvalZone`] refuses new records, a [`StickyZone`] evicts the session, a [`LimitZone`] the limit, that matters least.
+//!
+//! Every write has a [`Stamp`], the time of a hybrid logical clock; of two writes of a key the one with the later stamp wins, on every
+//! node, in whatever order they arrive. A removal is a write, too, and leaves a *tombstone* for a while. An [`Origin`] is a
+//! node's identity for one run.
+//!
+//! Changed records are *dirty* until the node *publishes* them: [`Replica::publish`] gives each one a [`Dot`], the next number in
+//! the origin's sequence, and hands it out. Peers *apply* such batches exactly once, because a [`VersionVector`] tells them how far
+//! they know each origin. A node that missed something *catches up*: [`Replica::scan`] finds what a vector does not cover, and
+//! [`Replica::cover`] closes the gap.
+//!
+//! ```text
+//!          set, learn, check                                      get, lookup, check
+//!                 │                                                       ▲
+//!     ┌───────────▼───────────┐  publish → batch → apply_batch ┌──────────┴────────────┐
+//!     │ zone on node A        ├────────────────────────────────▶ zone on node B        │
+//!     │ slots · blocks · bits │  scan → states → apply_states  │ slots · blocks · bits │
+//!     └───────────────────────┘            → cover             └───────────────────────┘
+//! ```
+//!
+//! Time is an argument everywhere: whoever handles a batch of requests reads a [`Clock`] once.
+//!
+//! # Example
+//!
+//! ```
+//! use std::time::Duration;
+//! use sync_store::{Expiry, KeyvalZone, Record, Replica, State, Time};
+//!
+//! let now = Time::from_millis(1_700_000_000_000);
+//! let a = KeyvalZone::builder("blocked").size(64 << 10).timeout(Duration::from_secs(3600)).build()?;
+//! let b = KeyvalZone::builder("blocked").size(64 << 10).build()?;
+//!
+//! a.set("192.0.2.1", "too many logins", now, Expiry::Default)?;
+//!
+//! // One record was changed, so one row goes to the other node.
+//! let mut rows = Vec::new();
+//! let (from, through) = a.publish(now, &mut |record| {
+//!     if let State::Value { value, stamp, writer, time_ms } = record.state {
+//!         rows.push((record.key.to_vec(), value.to_vec(), record.dot, stamp, writer, time_ms));
+//!     }
+//!     true
+//! });
+//! let mut rows = rows.iter().map(|(key, value, dot, stamp, writer, time_ms)| Record {
+//!     key,
+//!     dot: *dot,
+//!     state: State::Value { value, stamp: *stamp, writer: *writer, time_ms: *time_ms },
+//! });
+//! b.apply_batch(now, a.origin(), from, through, &mut rows)?;
+//!
+//! assert_eq!(b.get("192.0.2.1", now).as_deref(), Some(&b"too many logins"[..]));
+//! assert_eq!(a.digest(now), b.digest(now));
+//! # Ok::<(), sync_store::Error>(())
+//! ```
+//!
+//! # Consistency
+//!
+//! On one node a zone is linearizable per key: a read that begins after a write has ended sees it or a later one. Iteration
+//! ([`KeyvalZone::for_each`], `len`, [`Replica::digest`]) meets each record as it is at some moment, not all at the same moment.
+//!
+//! Between nodes zones are eventually equal. A reader never sees half a record: every copy is validated against the slot it came from.
+//! `unsafe` is used in one place, where the mapping becomes a slice of atomics; a reader that loses a race copies garbage,
+//! notices, and begins again. The races are model-checked with loom (`RUSTFLAGS="--cfg loom" cargo test --release --lib loom`).
 
 mod block;
 mod blocks;

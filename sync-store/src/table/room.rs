@@ -14,8 +14,10 @@ use super::{Found, Table};
 
 /// Records compared before one is evicted. Eight keep what the best choice would keep to within a few percent.
 const SAMPLE: usize = 8;
-/// Slots looked at for one sample, or for something expired: bounded, whatever the zone holds.
-const STEPS: usize = 1024;
+/// Slots looked at for one sample: bounded, whatever the zone holds.
+const SAMPLE_STEPS: usize = 1024;
+/// Slots searched for something expired before a write is refused: all of a small zone, and twenty microseconds. The next search goes on behind.
+const RECLAIM_STEPS: usize = 512;
 /// Victims for one new record, before giving up.
 const VICTIMS: usize = 8;
 /// Slots that one sweep visits at least, if there are so many. Of larger zones it visits one in 64, so that a sweep a few times a second
@@ -31,17 +33,18 @@ enum Rank {
 }
 
 impl Table {
-    /// A block of `lines` cache lines, if need be by giving up records; `None` if the zone is full.
-    pub(super) fn allocate(&self, now: Time, lines: u32) -> Option<Owned> {
-        let free = self
-            .parts
-            .blocks
-            .capacity_lines()
-            .saturating_sub(self.parts.counters.get(&self.region, Counter::Lines));
-        let taken = if free >= u64::from(lines) { self.parts.blocks.take(&self.region, lines) } else { None };
-        taken
-            .or_else(|| if self.is_sticky() { self.evict(now, lines) } else { self.reclaim(now, lines) })
-            .or_else(|| self.parts.blocks.take_thoroughly(&self.region, lines))
+    /// A block of `lines` cache lines that is free; `None` if none was found.
+    pub(super) fn take(&self, lines: u32) -> Option<Owned> {
+        let taken = self.parts.counters.get(&self.region, Counter::Lines);
+        // Saves the search in a zone that is full to the brim.
+        let left = self.parts.blocks.capacity_lines().saturating_sub(taken);
+        (left >= u64::from(lines)).then(|| self.parts.blocks.take(&self.region, lines))?
+    }
+
+    /// A block of `lines` cache lines by giving up records; `None` if the zone is full.
+    pub(super) fn make_room(&self, now: Time, lines: u32) -> Option<Owned> {
+        let given_up = if self.is_sticky() { self.evict(now, lines) } else { self.reclaim(now, lines) };
+        given_up.or_else(|| self.parts.blocks.take_thoroughly(&self.region, lines))
     }
 
     /// Empties one of the slots where a new key may lie; false if all have to stay.
@@ -152,7 +155,7 @@ impl Table {
 
     /// Keyval: frees expired records from where the last search ended, until one has given its block for `lines`.
     fn reclaim(&self, now: Time, lines: u32) -> Option<Owned> {
-        let steps = self.slots().min(STEPS);
+        let steps = self.slots().min(RECLAIM_STEPS);
         let start = self.count(Counter::VictimHand, steps as i64) as usize;
         for at in 0..steps {
             let Some(found) = self.meta_at((start + at) % self.slots()) else { continue };
@@ -174,7 +177,7 @@ impl Table {
             // Places that follow the golden ratio: never the same neighbourhood twice in a row.
             let turn = self.count(Counter::VictimHand, 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
             let start = ((u128::from(turn) * self.slots() as u128) >> 64) as usize;
-            let steps = self.slots().min(STEPS);
+            let steps = self.slots().min(SAMPLE_STEPS);
             let found = (0..steps).filter_map(|at| self.meta_at((start + at) % self.slots()));
             let (rank, victim) = self.least(now, found, SAMPLE)?;
             if let Some(block) = self.give_up(rank, &victim)

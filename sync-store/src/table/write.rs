@@ -132,10 +132,16 @@ impl Table {
         }
     }
 
-    /// Replaces a record; false if it is not there any more.
+    /// Replaces a record; false if it is not there any more. When there is no free block the reserve comes before making room: a zone that is
+    /// full of live records would be searched for expired ones at every replacement.
     pub(super) fn replace(&self, now: Time, found: &Found, draft: &Draft<'_>) -> Result<bool, Error> {
-        let Some(block) = self.allocate(now, draft.lines()) else {
-            return self.replace_by_reserve(found, draft);
+        let lines = draft.lines();
+        let block = match self.take(lines) {
+            Some(block) => block,
+            None => match self.take_reserve(found, lines) {
+                Some(reserve) => return Ok(self.replace_by_reserve(found, draft, reserve)),
+                None => self.make_room(now, lines).ok_or_else(|| self.full(draft.key, draft.value))?,
+            },
         };
         self.fill(&block, draft);
         match self.swap(found, &block, draft) {
@@ -150,21 +156,20 @@ impl Table {
         }
     }
 
-    /// Replaces a record in a zone without a free block: by way of a block of the reserve into the block that becomes free. Works if the
-    /// new record is no larger than the old one, as a tombstone always is.
-    fn replace_by_reserve(&self, found: &Found, draft: &Draft<'_>) -> Result<bool, Error> {
-        let lines = draft.lines();
-        let reserve = Some(lines).filter(|&lines| lines <= found.meta.head.lines());
-        let Some(reserve) = reserve.and_then(|lines| self.parts.blocks.take_reserve(&self.region, lines))
-        else {
-            return Err(self.full(draft.key, draft.value));
-        };
+    /// A block of the reserve to replace a record by way of it, if the new record is no larger than the old one, as a tombstone always is.
+    fn take_reserve(&self, found: &Found, lines: u32) -> Option<Owned> {
+        let fits = lines <= found.meta.head.lines();
+        fits.then(|| self.parts.blocks.take_reserve(&self.region, lines))?
+    }
+
+    /// Replaces a record in a zone without a free block: by way of a block of the reserve into the block that becomes free.
+    fn replace_by_reserve(&self, found: &Found, draft: &Draft<'_>, reserve: Owned) -> bool {
         self.fill(&reserve, draft);
         let Some((slot, mut old)) = self.swap(found, &reserve, draft) else {
             self.free(reserve);
-            return Ok(false);
+            return false;
         };
-        self.parts.blocks.shorten(&self.region, &mut old, lines);
+        self.parts.blocks.shorten(&self.region, &mut old, draft.lines());
         self.fill(&old, draft);
         if self.parts.index.change(&self.region, found.at, slot, slot.replaced(old.line)) {
             self.free(reserve);
@@ -172,7 +177,7 @@ impl Table {
             // Somebody else has replaced the record meanwhile, and has given back the reserve's block.
             self.free(old);
         }
-        Ok(true)
+        true
     }
 
     /// Points the slot of a record to another block; answers the new slot and the old block, which is the caller's now, or `None` if the
@@ -202,9 +207,9 @@ impl Table {
 
     /// Inserts a record of a key that was not found.
     fn insert(&self, now: Time, hash: u64, draft: &Draft<'_>) -> Result<Insertion, Error> {
-        let Some(block) = self.allocate(now, draft.lines()) else {
-            return Err(self.full(draft.key, draft.value));
-        };
+        let lines = draft.lines();
+        let block = self.take(lines).or_else(|| self.make_room(now, lines));
+        let block = block.ok_or_else(|| self.full(draft.key, draft.value))?;
         self.fill(&block, draft);
         let candidates = self.parts.index.candidates(hash);
         let (at, pending) = loop {

@@ -1,5 +1,7 @@
 use super::*;
+use crate::block::Draft;
 use crate::index::BUCKET;
+use crate::slot::Slot;
 
 const NOW: Time = Time::from_millis(10_000);
 
@@ -144,13 +146,13 @@ fn abandoned_inserts_are_finished_or_aborted() {
     let abandon = |value: &[u8]| {
         let header =
             Header { removed: false, stamp: table.tick(NOW), writer: table.settings().origin, time_ms: 0 };
-        let draft = crate::block::Draft { key: b"k", value, header };
+        let draft = Draft { key: b"k", value, header };
         let block = table.parts.blocks.take(&table.region, draft.lines()).expect("room");
         table.parts.blocks.at(&table.region, block.line).fill(&draft);
         let hash = table.hash(b"k");
         let (at, empty) =
             table.parts.index.vacancy(&table.region, table.parts.index.candidates(hash)).expect("room");
-        let pending = empty.pending(crate::slot::Slot::tag_of(hash), block.line);
+        let pending = empty.pending(Slot::tag_of(hash), block.line);
         table.tally(false, draft.lines(), 1);
         assert!(table.parts.index.claim(&table.region, at, empty, pending));
     };

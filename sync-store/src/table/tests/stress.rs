@@ -13,7 +13,7 @@ const NOW: Time = Time::from_millis(1_000);
 const THREADS: u64 = 4;
 
 fn rounds() -> u64 {
-    std::env::var("SYNC_STORE_STRESS").ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(40_000)
+    std::env::var("SYNC_STORE_STRESS").ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(20_000)
 }
 
 /// A value that says which key it belongs to, and in which each byte follows from the first eight.
@@ -58,7 +58,8 @@ fn run(table: &Table, keys: u64, seed: u64, misses: &AtomicU64) {
                 }
             }
             8 => {
-                let removed = table.upsert(NOW, &key, Value::New(&[]), |found| match found {
+                // May fail in a full zone when several threads need the reserve at once.
+                _ = table.upsert(NOW, &key, Value::New(&[]), |found| match found {
                     Some(_) => Step::Write(Header {
                         removed: true,
                         stamp: table.tick(NOW),
@@ -67,8 +68,6 @@ fn run(table: &Table, keys: u64, seed: u64, misses: &AtomicU64) {
                     }),
                     None => Step::Stop,
                 });
-                _ = removed
-                    .expect("a tombstone finds room while something is there to replace, but for a crowd");
             }
             _ => _ = evict(table, &key),
         }
@@ -123,6 +122,11 @@ fn few_keys_fought_over() {
 #[test]
 fn many_keys_in_a_keyval_zone_with_room() {
     stress(ZoneKind::Keyval, 512 << 10, 1_000);
+}
+
+#[test]
+fn a_keyval_zone_that_is_full() {
+    stress(ZoneKind::Keyval, 32 << 10, 400);
 }
 
 #[test]

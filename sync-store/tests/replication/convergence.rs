@@ -1,13 +1,10 @@
 //! Whatever the order, repetition and loss of batches: once everything has been exchanged, all zones hold the same.
-#![cfg(not(loom))]
-
-mod support;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use crate::support::{Batch, catch_up, deliver, publish};
 use proptest::prelude::*;
-use support::{Batch, catch_up, deliver, publish};
 use sync_store::{Expiry, KeyvalZone, Origin, Replica, StickyZone, Time};
 
 const ZONES: usize = 3;
@@ -76,11 +73,11 @@ trait Subject: Replica {
 impl Subject for KeyvalZone {
     fn set(&self, key: u8, value: u8, now: Time, expires_ms: Option<u64>) {
         let expiry = expires_ms.map_or(Expiry::Never, |ms| Expiry::After(Duration::from_millis(ms)));
-        KeyvalZone::set(self, [key], [value; 3], now, expiry).expect("room");
+        Self::set(self, [key], [value; 3], now, expiry).expect("room");
     }
 
     fn remove(&self, key: u8, now: Time) {
-        KeyvalZone::remove(self, [key], now).expect("room");
+        Self::remove(self, [key], now).expect("room");
     }
 
     fn touch(&self, key: u8, now: Time) {

@@ -1,10 +1,7 @@
 //! Merging is commutative, associative and idempotent: any order, grouping and repetition of the same rows ends in the same records.
-#![cfg(not(loom))]
 
-mod support;
-
+use crate::support::{OwnedState, Row};
 use proptest::prelude::*;
-use support::{OwnedState, Row};
 use sync_store::{Dot, KeyvalZone, Origin, Replica, Stamp, StickyZone, Time, VersionVector};
 
 const NOW: Time = Time::from_millis(1_000_000);

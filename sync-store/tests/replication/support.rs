@@ -3,20 +3,20 @@
 use sync_store::{Dot, Origin, Record, Replica, Stamp, State, Time};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum OwnedState {
+pub(crate) enum OwnedState {
     Value { value: Vec<u8>, stamp: Stamp, writer: Origin, time_ms: u64 },
     Removed { stamp: Stamp, writer: Origin },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Row {
-    pub key: Vec<u8>,
-    pub dot: Dot,
-    pub state: OwnedState,
+pub(crate) struct Row {
+    pub(crate) key: Vec<u8>,
+    pub(crate) dot: Dot,
+    pub(crate) state: OwnedState,
 }
 
 impl Row {
-    pub fn of(record: &Record<'_>) -> Self {
+    pub(crate) fn of(record: &Record<'_>) -> Self {
         let state = match record.state {
             State::Value { value, stamp, writer, time_ms } => {
                 OwnedState::Value { value: value.to_vec(), stamp, writer, time_ms }
@@ -27,7 +27,7 @@ impl Row {
         Self { key: record.key.to_vec(), dot: record.dot, state }
     }
 
-    pub fn record(&self) -> Record<'_> {
+    pub(crate) fn record(&self) -> Record<'_> {
         let state = match &self.state {
             OwnedState::Value { value, stamp, writer, time_ms } => {
                 State::Value { value, stamp: *stamp, writer: *writer, time_ms: *time_ms }
@@ -40,15 +40,15 @@ impl Row {
 
 /// A batch of the steady stream.
 #[derive(Clone, Debug)]
-pub struct Batch {
-    pub origin: Origin,
-    pub from_seq_excluded: u64,
-    pub through_seq: u64,
-    pub rows: Vec<Row>,
+pub(crate) struct Batch {
+    pub(crate) origin: Origin,
+    pub(crate) from_seq_excluded: u64,
+    pub(crate) through_seq: u64,
+    pub(crate) rows: Vec<Row>,
 }
 
 /// Publishes up to `most` records.
-pub fn publish(zone: &dyn Replica, now: Time, most: usize) -> Batch {
+pub(crate) fn publish(zone: &dyn Replica, now: Time, most: usize) -> Batch {
     let mut rows = Vec::new();
     let (from_seq_excluded, through_seq) = zone.publish(now, &mut |record| {
         if rows.len() == most {
@@ -60,7 +60,7 @@ pub fn publish(zone: &dyn Replica, now: Time, most: usize) -> Batch {
     Batch { origin: zone.origin(), from_seq_excluded, through_seq, rows }
 }
 
-pub fn deliver(zone: &dyn Replica, now: Time, batch: &Batch) {
+pub(crate) fn deliver(zone: &dyn Replica, now: Time, batch: &Batch) {
     zone.apply_batch(
         now,
         batch.origin,
@@ -72,7 +72,7 @@ pub fn deliver(zone: &dyn Replica, now: Time, batch: &Batch) {
 }
 
 /// Sends everything that `to` lacks from `from`, a few records at a time.
-pub fn catch_up(from: &dyn Replica, to: &dyn Replica, now: Time) -> usize {
+pub(crate) fn catch_up(from: &dyn Replica, to: &dyn Replica, now: Time) -> usize {
     let covered = from.vector();
     let known = to.vector();
     let origins: Vec<Origin> =

@@ -1,0 +1,6 @@
+//! Keyval and sticky zones as replication uses them: whatever becomes of the batches on the way, all nodes end equal.
+#![cfg(not(loom))]
+
+mod convergence;
+mod merge;
+mod support;
