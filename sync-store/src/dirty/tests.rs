@@ -77,6 +77,11 @@ mod plain {
         assert_eq!(dirty.poll(&region, &cx), Poll::Ready(()));
         drain_all(&region, &dirty);
         assert_eq!(dirty.poll(&region, &cx), Poll::Pending);
+        // A writer that was stopped between its bit and its call holds up nobody: the next one calls.
+        region.words(dirty.bits)[0].fetch_or(1, Ordering::SeqCst);
+        dirty.mark(&region, 0);
+        assert_eq!(woken.0.load(Ordering::Relaxed), 2);
+        assert_eq!(dirty.poll(&region, &cx), Poll::Ready(()));
     }
 }
 
@@ -108,6 +113,9 @@ fn loom_dirty_hand_off() {
         };
         publish();
         writer.join().expect("no panic");
+        let left = dirty.is_marked(region, 0);
+        let called = dirty.called(region).load(Ordering::SeqCst) != 0;
+        assert!(called || !left, "a mark that is left is called for");
         publish();
         assert_eq!(published, 1);
         assert_eq!(dirty.count(region), 0);
