@@ -101,6 +101,11 @@ impl KeyvalZone {
         self.match_by
     }
 
+    /// How long a record lives that does not say so itself; `None`: for ever.
+    pub fn timeout(&self) -> Option<Duration> {
+        self.timeout_ms.map(Duration::from_millis)
+    }
+
     /// The value of exactly this key.
     pub fn get(&self, key: impl AsRef<[u8]>, now: Time) -> Option<Vec<u8>> {
         let mut value = Vec::new();
