@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use rand::Rng;
 use sync_proto::MIN_FRAME_LIMIT;
-use sync_store::{Clock, KeyvalZoneBuilder, LimitZoneBuilder, Origin, Replica, StickyZoneBuilder, SystemClock};
+use sync_store::{
+    Clock, KeyvalZoneBuilder, LimitZoneBuilder, Origin, Replica, StickyZoneBuilder, SystemClock,
+};
 use sync_transport::{
     Address, Backoff, ConnectOptions, ConnectionOptions, Connector, Discovery, DiscoveryOptions, Framing,
     ListenOptions, Listener, Server, TlsConfig, TlsOptions,

@@ -208,6 +208,8 @@ impl Node {
             msgs_in: traffic.frames_in,
             bytes_out: traffic.bytes_out,
             msgs_out: traffic.frames_out,
+            handshakes: traffic.handshakes,
+            handshakes_failed: traffic.handshakes_failed,
             nodes_online,
             zones: self.zone_statuses(),
             peers: self.peer_statuses(),

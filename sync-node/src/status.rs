@@ -31,6 +31,10 @@ pub struct Status {
     pub bytes_out: u64,
     /// Frames sent to peers since the start.
     pub msgs_out: u64,
+    /// TLS handshakes with peers that succeeded since the start, whoever dialled.
+    pub handshakes: u64,
+    /// TLS handshakes with peers that failed since the start.
+    pub handshakes_failed: u64,
     /// Peers this node is connected to, each counted once, whatever the number of its links.
     pub nodes_online: u64,
     /// Every zone of the node, by name, local ones too.

@@ -246,6 +246,20 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether a TLS handshake with a peer failed, as opposed to the connection under it or frames above it.
+    pub const fn is_handshake_failure(&self) -> bool {
+        matches!(
+            self,
+            Self::HandshakeTimeout { .. }
+                | Self::HandshakeClosed { .. }
+                | Self::NotTls { .. }
+                | Self::BadPeerCertificate { .. }
+                | Self::RefusedByPeer { .. }
+                | Self::TlsIncompatible { .. }
+                | Self::Tls { .. }
+        )
+    }
+
     /// Sorts an error of an established connection, or of its handshake, by what it means.
     pub(crate) fn from_io(peer: &Address, error: io::Error) -> Self {
         let peer = peer.clone();

@@ -150,7 +150,7 @@ async fn read(api: &Api, endpoint: &Endpoint<'_>, query: &str) -> Result<Respons
         Endpoint::Connections => object(figures::connections(api)),
         Endpoint::Slabs => collection(figures::slabs(api)),
         Endpoint::Slab(zone) => object(figures::slab(api, zone)?),
-        Endpoint::Ssl => object(figures::ssl()),
+        Endpoint::Ssl => object(figures::ssl(api)),
         Endpoint::Workers => collection(figures::workers(api)),
         Endpoint::Requests => object(figures::requests(api)),
         Endpoint::Nothing => Ok(respond(json!({}))),

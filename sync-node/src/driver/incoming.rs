@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
+use sync_proto::wire::refuse::Code;
 use sync_transport::{FrameReceiver, FrameSender, Incoming};
 use tokio::time::{sleep_until, timeout};
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use super::{End, Hub, Machine, asked_to_close, finish, transmit};
 use crate::membership::LinkId;
@@ -19,7 +20,9 @@ const FRAMES_PER_ACKNOWLEDGEMENT: usize = 32;
 /// Serves a connection from its handshake to its end.
 pub(super) async fn run(hub: Arc<Hub>, incoming: Incoming) {
     let address = incoming.peer().to_string();
-    let connection = match incoming.handshake().await {
+    let connection = incoming.handshake().await;
+    hub.count_handshake(&connection);
+    let connection = match connection {
         Ok(connection) => connection,
         Err(error) => {
             warn!(peer = address, %error, "connection refused");
@@ -31,7 +34,7 @@ pub(super) async fn run(hub: Arc<Hub>, incoming: Incoming) {
     hub.count(link, connection.counters());
     let (mut sender, mut receiver) = connection.split();
     let machine = Arc::new(Mutex::new(Inbound::new(Arc::clone(&hub.shared), link)));
-    let mut session = Session { hub: &hub, link, address, machine };
+    let session = Session { hub: &hub, link, address, machine };
     let end = match session.run(&mut sender, &mut receiver, closing).await {
         Ok(end) | Err(end) => end,
     };
@@ -42,6 +45,7 @@ pub(super) async fn run(hub: Arc<Hub>, incoming: Incoming) {
     let peer = session.machine.lock().peer().map_or_else(|| "unknown".to_owned(), |peer| peer.name.clone());
     match end {
         End::Closed(reason) => info!(peer = session.address, name = peer, reason, "link from peer closed"),
+        End::Failed { code: Some(Code::Self_), .. } => debug!(peer = session.address, "this node dialled itself"),
         End::Failed { message, .. } => {
             warn!(peer = session.address, name = peer, error = message, "link from peer failed");
         }
@@ -59,7 +63,7 @@ struct Session<'a> {
 
 impl Session<'_> {
     async fn run(
-        &mut self,
+        &self,
         sender: &mut FrameSender,
         receiver: &mut FrameReceiver,
         mut closing: tokio::sync::watch::Receiver<Option<&'static str>>,
@@ -115,7 +119,7 @@ impl Session<'_> {
         let accepted = self.hub.membership.lock().handle_accepted(self.link, peer.origin, &peer.name);
         self.hub.membership_changed.notify_one();
         accepted.map_err(|message| LinkError::Refused {
-            code: sync_proto::wire::refuse::Code::Departed,
+            code: Code::Departed,
             message: message.to_owned(),
         })?;
         for mismatch in &peer.mismatches {

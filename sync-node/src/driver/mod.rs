@@ -16,7 +16,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use sync_proto::wire::refuse::Code;
 use sync_store::{Clock, Time};
-use sync_transport::{Connector, Counters, FrameSender};
+use sync_transport::{Connection, Connector, Counters, FrameSender};
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, timeout};
 
@@ -42,13 +42,15 @@ pub(crate) struct LinkHandle {
     pub(crate) connected_at: Time,
 }
 
-/// Bytes and frames of links.
+/// Bytes and frames of links, and the TLS handshakes before them.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Totals {
     pub(crate) bytes_in: u64,
     pub(crate) frames_in: u64,
     pub(crate) bytes_out: u64,
     pub(crate) frames_out: u64,
+    pub(crate) handshakes: u64,
+    pub(crate) handshakes_failed: u64,
 }
 
 impl Totals {
@@ -197,7 +199,16 @@ impl Hub {
         self.traffic.lock().open.insert(link, counters);
     }
 
-    /// Bytes and frames of all links since the start.
+    /// Counts a TLS handshake, if that is what succeeded or failed.
+    fn count_handshake(&self, outcome: &Result<Connection, sync_transport::Error>) {
+        let mut traffic = self.traffic.lock();
+        match outcome {
+            Ok(connection) => traffic.closed.handshakes += u64::from(connection.peer().tls.is_some()),
+            Err(error) => traffic.closed.handshakes_failed += u64::from(error.is_handshake_failure()),
+        }
+    }
+
+    /// Bytes, frames and handshakes of all links since the start.
     pub(crate) fn traffic(&self) -> Totals {
         let traffic = self.traffic.lock();
         let mut totals = traffic.closed;
@@ -250,7 +261,14 @@ impl End {
 
 impl From<sync_transport::Error> for End {
     fn from(error: sync_transport::Error) -> Self {
-        Self::failed(error.to_string())
+        let message = error.to_string();
+        // What cannot be cut into frames is the peer's doing, and the peer is told; other errors leave nobody to tell.
+        let code = match error {
+            sync_transport::Error::FrameTooLarge { .. } => Code::Limit,
+            sync_transport::Error::NotFrames { .. } => Code::Malformed,
+            _ => return Self::failed(message),
+        };
+        LinkError::Refused { code, message }.into()
     }
 }
 

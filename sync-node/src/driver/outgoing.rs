@@ -55,7 +55,10 @@ async fn connect(
     closing: &mut watch::Receiver<Option<&'static str>>,
 ) -> Result<Connection, End> {
     tokio::select! {
-        connection = hub.connector.connect(target) => Ok(connection?),
+        connection = hub.connector.connect(target) => {
+            hub.count_handshake(&connection);
+            Ok(connection?)
+        }
         reason = asked_to_close(closing) => Err(End::Closed(reason.to_owned())),
     }
 }

@@ -275,11 +275,11 @@ impl Outbound {
         if !matches!(self.state, State::Live | State::Closing) {
             return None;
         }
-        if self.batches_since_chunk < BATCHES_PER_CHUNK {
-            if let Some(frame) = self.batch() {
-                self.batches_since_chunk += 1;
-                return Some(frame);
-            }
+        if self.batches_since_chunk < BATCHES_PER_CHUNK
+            && let Some(frame) = self.batch()
+        {
+            self.batches_since_chunk += 1;
+            return Some(frame);
         }
         self.batches_since_chunk = 0;
         self.catch_up(now).or_else(|| self.batch())
