@@ -45,7 +45,9 @@ pub(super) async fn run(hub: Arc<Hub>, incoming: Incoming) {
     let peer = session.machine.lock().peer().map_or_else(|| "unknown".to_owned(), |peer| peer.name.clone());
     match end {
         End::Closed(reason) => info!(peer = session.address, name = peer, reason, "link from peer closed"),
-        End::Failed { code: Some(Code::Self_), .. } => debug!(peer = session.address, "this node dialled itself"),
+        End::Failed { code: Some(Code::Self_), .. } => {
+            debug!(peer = session.address, "this node dialled itself")
+        }
         End::Failed { message, .. } => {
             warn!(peer = session.address, name = peer, error = message, "link from peer failed");
         }
@@ -118,10 +120,8 @@ impl Session<'_> {
         let Some(peer) = machine.peer() else { return Ok(()) };
         let accepted = self.hub.membership.lock().handle_accepted(self.link, peer.origin, &peer.name);
         self.hub.membership_changed.notify_one();
-        accepted.map_err(|message| LinkError::Refused {
-            code: Code::Departed,
-            message: message.to_owned(),
-        })?;
+        accepted
+            .map_err(|message| LinkError::Refused { code: Code::Departed, message: message.to_owned() })?;
         for mismatch in &peer.mismatches {
             warn!(peer = peer.name, "{mismatch}");
         }

@@ -128,6 +128,11 @@ impl Session<'_> {
                     }
                 }
             }
+            let publish = self.machine.lock().poll_publish();
+            if let Some(zone) = publish {
+                self.hub.publish(zone);
+                continue;
+            }
             let wake = self.hub.at(self.machine.lock().poll_timeout());
             tokio::select! {
                 frame = self.inbox.recv() => {

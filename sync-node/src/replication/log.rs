@@ -42,6 +42,8 @@ pub(crate) struct Log {
     batches_max: usize,
     batch_bytes: usize,
     through_seq: u64,
+    passes_begun: u64,
+    pass_completed: u64,
 }
 
 impl Log {
@@ -54,29 +56,60 @@ impl Log {
         batches_max: usize,
         batch_bytes: usize,
     ) -> Self {
-        Self { zone, sender, batches: VecDeque::new(), batches_max, batch_bytes, through_seq }
+        Self {
+            zone,
+            sender,
+            batches: VecDeque::new(),
+            batches_max,
+            batch_bytes,
+            through_seq,
+            passes_begun: 0,
+            pass_completed: 0,
+        }
     }
 
-    /// Publishes everything that is dirty when it is called; true if anything was.
+    /// Publishes what is dirty; true if anything was.
     ///
     /// Writers that never pause could keep this going for ever, so it stops after the number of records that were dirty at
     /// the start, give or take what changes meanwhile.
     pub(crate) fn publish(&mut self, zone: &dyn Replica, now: Now) -> bool {
         let mut budget = zone.dirty_count().max(1);
         let mut published = false;
+        self.passes_begun += 1;
         while budget > 0 {
             let before = zone.published_seq();
             let mut encoder = BatchEncoder::new(self.zone, before, self.sender.raw(), self.batch_bytes);
-            let (from_seq_excluded, through_seq) =
-                zone.publish(now.time, &mut |record| encoder.push(&rows::row(record)));
-            if through_seq == from_seq_excluded {
+            let mut is_full = false;
+            let (from_seq_excluded, through_seq) = zone.publish(now.time, &mut |record| {
+                is_full = !encoder.push(&rows::row(record));
+                !is_full
+            });
+            if through_seq > from_seq_excluded {
+                published = true;
+                budget = budget.saturating_sub((through_seq - from_seq_excluded) as usize);
+                self.push(Published {
+                    from_seq_excluded,
+                    through_seq,
+                    frame: encoder.finish(),
+                    at: now.elapsed,
+                });
+            }
+            if !is_full {
+                self.pass_completed = self.passes_begun;
                 break;
             }
-            published = true;
-            budget = budget.saturating_sub((through_seq - from_seq_excluded) as usize);
-            self.push(Published { from_seq_excluded, through_seq, frame: encoder.finish(), at: now.elapsed });
         }
         published
+    }
+
+    /// How often publishing was begun. Everything that was dirty now is published as soon as [`Self::pass_completed`] is beyond.
+    pub(crate) fn passes_begun(&self) -> u64 {
+        self.passes_begun
+    }
+
+    /// The latest pass that went once around the whole zone.
+    pub(crate) fn pass_completed(&self) -> u64 {
+        self.pass_completed
     }
 
     fn push(&mut self, batch: Published) {

@@ -3,8 +3,11 @@
 //! Life: greet (our Hello, the peer's Hello) → activate (our first heartbeat) → live (heartbeats; per zone the stream of batches and a queue of catch-up
 //! jobs) → goodbye. The stream of a zone starts where the peer's vector stands. If the log no longer reaches back that far,
 //! the stream goes on from the present and a job of our own records covers what lies before: fresh updates do not wait for the bulk.
-//! While such a job runs, falling off the log again only pauses the stream; the next job begins where the stream
-//! stopped. So every scan is finished and the vector moves, however slow the link.
+//! While such a job scans, falling off the log again only pauses the stream; the next scan begins where the stream stopped.
+//!
+//! A scan leaves out records that are dirty, for they will be published and streamed. The peer must not believe that it has everything
+//! before that has happened: if this node died in between, the peer would have neither the old record, which its vector covers, nor the new
+//! one. So a job ends only when everything that was dirty at the end of its scan was published and streamed.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -19,7 +22,7 @@ use sync_store::{Origin, VersionVector};
 
 use super::clock_offset::{ClockOffset, Measured};
 use super::handshake::{self, Peer};
-use super::log::Next;
+use super::log::{Log, Next};
 use super::{LinkError, Now, Shared, frame_name, known, rows, vector};
 
 /// Requests a peer may have waiting per zone; it needs one, and its successor when a link was replaced.
@@ -50,9 +53,20 @@ struct Job {
     known: VersionVector,
     /// What it knows when the job is done.
     covers: VersionVector,
-    /// Where the scan goes on, `None` at its end.
-    cursor: Option<u64>,
+    phase: Phase,
     rows: u64,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Phase {
+    /// The scan goes on at this cursor.
+    Scanning(u64),
+    /// The scan has ended.
+    Scanned,
+    /// What it left out is published by any pass that begins after this one.
+    Publishing { pass: u64 },
+    /// What it left out was published up to this sequence.
+    Streaming { through_seq: u64 },
 }
 
 /// A zone on this link.
@@ -90,6 +104,8 @@ pub(crate) struct Outbound {
     /// Which zone is looked at first, in turn.
     turn: usize,
     batches_since_chunk: u32,
+    /// A zone that has to be published before a job can end.
+    publish_wanted: Option<usize>,
 }
 
 impl Outbound {
@@ -106,6 +122,7 @@ impl Outbound {
             heartbeat_at: Duration::MAX,
             turn: 0,
             batches_since_chunk: 0,
+            publish_wanted: None,
         }
     }
 
@@ -259,7 +276,7 @@ impl Outbound {
             origins,
             known,
             covers,
-            cursor: Some(0),
+            phase: Phase::Scanning(0),
             rows: 0,
         });
         Ok(())
@@ -296,18 +313,23 @@ impl Outbound {
                     return Some(batch.frame.clone());
                 }
                 Next::UpToDate => {}
-                Next::Gone if link.jobs.iter().any(|job| job.request == 0) => {}
                 Next::Gone => {
                     let own = self.shared.identity.origin;
                     let through_seq = log.through_seq();
-                    link.jobs.push_front(Job {
+                    let rest = Job {
                         request: 0,
                         origins: vec![own],
                         known: [(own, link.position)].into_iter().collect(),
                         covers: [(own, through_seq)].into_iter().collect(),
-                        cursor: Some(0),
+                        phase: Phase::Scanning(0),
                         rows: 0,
-                    });
+                    };
+                    match link.jobs.front_mut() {
+                        Some(Job { request: 0, phase: Phase::Scanning(_), .. }) => continue,
+                        // It waited for the stream, which cannot deliver any more: another scan does.
+                        Some(job @ Job { request: 0, .. }) => *job = Job { rows: job.rows, ..rest },
+                        _ => link.jobs.push_front(rest),
+                    }
                     link.position = through_seq;
                 }
             }
@@ -324,9 +346,15 @@ impl Outbound {
             let link = &mut self.zones[self.turn];
             let zone = link.id as u32;
             if let Some(job) = link.jobs.front_mut() {
-                let replica = &self.shared.zones[link.id].replica;
-                if let Some(frame) = job.chunk(replica.as_ref(), zone, own, batch_bytes, now) {
+                let shared = &self.shared.zones[link.id];
+                if let Some(frame) = job.chunk(shared.replica.as_ref(), zone, own, batch_bytes, now) {
                     return Some(frame);
+                }
+                if !job.has_ended(&shared.log.lock(), link.position) {
+                    if matches!(job.phase, Phase::Publishing { .. }) {
+                        self.publish_wanted = Some(link.id);
+                    }
+                    continue;
                 }
                 let job = link.jobs.pop_front()?;
                 link.joined |= job.request == 0;
@@ -339,6 +367,11 @@ impl Outbound {
             }
         }
         None
+    }
+
+    /// A zone to be published now, if any; then call [`poll_transmit`](Self::poll_transmit) again.
+    pub(crate) fn poll_publish(&mut self) -> Option<usize> {
+        self.publish_wanted.take()
     }
 
     fn heartbeat(&mut self, now: Now) {
@@ -390,24 +423,35 @@ impl Job {
         limit: usize,
         now: Now,
     ) -> Option<Bytes> {
-        if self.origins.iter().all(|&origin| self.known.get(origin) >= self.covers.get(origin)) {
-            return None;
-        }
         let own_through = self.covers.get(own);
         let own_wanted = self.origins.contains(&own);
-        while let Some(cursor) = self.cursor {
+        while let Phase::Scanning(cursor) = self.phase {
             // Every record fits an empty frame: the builder bounds zones' records by the batch size.
             let mut encoder = CatchUpEncoder::new(id, self.request, own.raw(), limit);
-            self.cursor = zone.scan(now.time, &self.origins, &self.known, cursor, &mut |record| {
+            let next = zone.scan(now.time, &self.origins, &self.known, cursor, &mut |record| {
                 let streamed_later = own_wanted && record.dot.origin == own && record.dot.seq > own_through;
                 streamed_later || encoder.push(&rows::row(record))
             });
+            self.phase = next.map_or(Phase::Scanned, Phase::Scanning);
             if !encoder.is_empty() {
                 self.rows += encoder.len() as u64;
                 return Some(encoder.finish());
             }
         }
         None
+    }
+
+    /// Whether the peer has what the job covers, now that it was streamed up to `position`.
+    fn has_ended(&mut self, log: &Log, position: u64) -> bool {
+        match self.phase {
+            Phase::Scanning(_) => return false,
+            Phase::Scanned => self.phase = Phase::Publishing { pass: log.passes_begun() },
+            Phase::Publishing { pass } if log.pass_completed() > pass => {
+                self.phase = Phase::Streaming { through_seq: log.through_seq() };
+            }
+            Phase::Publishing { .. } | Phase::Streaming { .. } => {}
+        }
+        matches!(self.phase, Phase::Streaming { through_seq } if position >= through_seq)
     }
 }
 

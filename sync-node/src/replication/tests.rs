@@ -121,7 +121,14 @@ impl Net {
             link.outbound.handle_timeout(now);
             link.inbound.handle_timeout(now);
             for _ in 0..frames {
-                let Some(frame) = link.outbound.poll_transmit(now) else { break };
+                let mut frame = link.outbound.poll_transmit(now);
+                while frame.is_none()
+                    && let Some(zone) = link.outbound.poll_publish()
+                {
+                    self.nodes[link.from].shared.publish(zone, now);
+                    frame = link.outbound.poll_transmit(now);
+                }
+                let Some(frame) = frame else { break };
                 link.bytes += frame.len();
                 link.forth.push_back(frame);
             }
