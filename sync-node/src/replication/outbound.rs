@@ -240,12 +240,14 @@ impl Outbound {
                 "it acknowledges zone {zone}, which this link does not have"
             )));
         };
-        if through_seq > link.position {
+        let published = self.shared.zones[link.id].log.lock().through_seq();
+        if through_seq > published {
             return Err(LinkError::malformed(format!(
-                "it acknowledges {through_seq} of zone {zone}, of which it was sent {}",
-                link.position
+                "it acknowledges {through_seq} of zone {zone}, of which {published} are published"
             )));
         }
+        // It may be ahead of this link: an earlier link or a third node brought it what this one has not sent yet.
+        link.position = link.position.max(through_seq);
         link.acknowledged = link.acknowledged.max(through_seq);
         Ok(())
     }
