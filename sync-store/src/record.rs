@@ -178,6 +178,13 @@ pub trait Replica: Send + Sync + fmt::Debug {
     /// A catch-up is complete: everything through `vector` is known. Merges it into the zone's own.
     fn cover(&self, vector: &VersionVector);
 
+    /// Makes records dirty that the vector does not cover, so that this node publishes them as its own; those of the origins in `except`
+    /// stay as they are. Answers whether there were any of those.
+    ///
+    /// For an origin that died while it sent: what arrived of it beyond the vector may be nowhere else, and nobody would ever ask
+    /// for it. Limit zones adopt nothing: what they heard of drains by itself.
+    fn adopt(&self, except: &[Origin]) -> bool;
+
     /// What the zone knows, its own origin through [`Replica::published_seq`] included.
     fn vector(&self) -> VersionVector;
 

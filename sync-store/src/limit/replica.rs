@@ -255,6 +255,10 @@ impl Replica for LimitZone {
         }
     }
 
+    fn adopt(&self, _except: &[Origin]) -> bool {
+        false
+    }
+
     fn vector(&self) -> VersionVector {
         let _replication = self.replication.lock();
         self.origins.vector(&self.region)

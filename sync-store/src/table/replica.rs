@@ -59,6 +59,10 @@ macro_rules! replica_by_table {
                 self.table.cover(vector);
             }
 
+            fn adopt(&self, except: &[$crate::Origin]) -> bool {
+                self.table.adopt(except)
+            }
+
             fn vector(&self) -> $crate::VersionVector {
                 self.table.vector()
             }

@@ -1,6 +1,7 @@
 //! Records going out and coming in.
 //!
-//! **What is published.** A dirty slot is published if its record has *news*: it was written here, or it was accessed here later than the cluster knows.
+//! **What is published.** A dirty slot is published if its record has *news*: it was written here, or it was accessed here later than the cluster knows, or
+//! it was adopted: its dot was taken away, because it names an origin that cannot answer for it any more.
 //! A slot can be dirty without: a local write that a peer's later write replaced before it was published is nothing to send any
 //! more, and the peer's record keeps the peer's dot. To send it under our name would be harmless for the content, but every node that
 //! lost such a race would send it once more.
@@ -61,6 +62,30 @@ impl Table {
         self.parts.origins.through(&self.region, OWN)
     }
 
+    pub(crate) fn adopt(&self, except: &[Origin]) -> bool {
+        let _turn = self.replication.lock();
+        let origins = self.parts.origins;
+        let mut are_left = false;
+        for at in 0..self.slots() {
+            let dot = self.dot(at);
+            if dot.seq() <= origins.through(&self.region, dot.index()) || self.meta_at(at).is_none() {
+                continue;
+            }
+            if origins.get(&self.region, dot.index()).is_some_and(|origin| except.contains(&origin)) {
+                are_left = true;
+            } else {
+                self.make_own(at);
+            }
+        }
+        are_left
+    }
+
+    /// Has a record published as our own, whoever wrote it.
+    fn make_own(&self, at: usize) {
+        self.set_dot(at, PackedDot::from_raw(0));
+        self.mark(at);
+    }
+
     pub(crate) fn vector(&self) -> VersionVector {
         let _turn = self.replication.lock();
         self.parts.origins.vector(&self.region)
@@ -79,6 +104,7 @@ impl Table {
     fn has_news(&self, found: &Found) -> bool {
         let header = &found.meta.header;
         header.writer == self.settings.origin
+            || self.dot(found.at).seq() == 0
             || self.is_sticky() && !header.removed && self.time_ms(found) > header.time_ms
     }
 
@@ -135,7 +161,8 @@ impl Table {
         _ = self.replace(now, found, &draft);
     }
 
-    /// The index of an origin in the table; makes room by forgetting origins without records if need be.
+    /// The index of an origin in the table. Makes room if need be, by forgetting origins without records; should all have some, by
+    /// adopting the records of those that were not heard for longest.
     fn enter_origin(&self, origin: Origin) -> Result<u16, Error> {
         let origins = self.parts.origins;
         if let Some(index) = origins.enter(&self.region, origin) {
@@ -149,11 +176,19 @@ impl Table {
                 *used = true;
             }
         }
-        let forgotten = origins.forget(&self.region, &in_use);
+        let mut forgotten = origins.forget(&self.region, &in_use);
+        if forgotten.is_empty() {
+            forgotten = origins.forget(&self.region, &vec![false; origins.len()]);
+        }
         for at in 0..self.slots() {
             let dot = self.dot(at);
-            if dot.seq() != 0 && forgotten.contains(&dot.index()) {
-                self.set_dot(at, PackedDot::from_raw(0)); // of an empty slot
+            if dot.seq() == 0 || !forgotten.contains(&dot.index()) {
+                continue;
+            }
+            if self.meta_at(at).is_some() {
+                self.make_own(at);
+            } else {
+                self.set_dot(at, PackedDot::from_raw(0));
             }
         }
         origins
