@@ -15,7 +15,7 @@ use sync_proto::wire::{
     Acknowledge, CatchUpEnd, Goodbye, Heartbeat, Hello, Refuse, Request, ZoneAcknowledge,
 };
 use sync_proto::{BatchView, CatchUpView, Message, RowRef, encode};
-use sync_store::{Applied, Error as StoreError, Record, ZoneKind};
+use sync_store::{Applied, Error as StoreError, Record, VersionVector, ZoneKind};
 
 use super::clock_offset::{ClockOffset, Measured};
 use super::handshake::{self, Peer};
@@ -58,6 +58,8 @@ struct ZoneLink {
     joined: bool,
     /// A record of the running catch-up was refused: its end covers nothing.
     refused: bool,
+    /// Records have come that the vector did not cover when they were applied. Should the link be lost, they may be orphans.
+    brought_uncovered: bool,
     acknowledged: u64,
 }
 
@@ -147,23 +149,16 @@ impl Inbound {
 
     fn greet(&mut self, now: Now, hello: &Hello) -> Result<Event, LinkError> {
         let peer = handshake::examine(&self.shared, hello, now)?;
-        let own = self.shared.identity.origin;
         for zone in &peer.zones {
-            let published = zone.ours.map(|id| (id, self.shared.zones[id].replica.published_seq()));
-            if let Some((id, published)) =
-                published.filter(|&(_, published)| zone.vector.get(own) > published)
-            {
-                return Err(LinkError::malformed(format!(
-                    "it claims to know {} records of this node's zone {:?}, which has published {published}",
-                    zone.vector.get(own),
-                    self.shared.zones[id].replica.name(),
-                )));
+            if let Some(id) = zone.ours {
+                check_claim(&self.shared, id, &zone.vector)?;
             }
             self.zones.push(ZoneLink {
                 ours: zone.ours,
                 ahead: None,
                 joined: zone.ours.is_none(),
                 refused: false,
+                brought_uncovered: false,
                 acknowledged: 0,
             });
         }
@@ -201,7 +196,14 @@ impl Inbound {
         let kind = replica.kind();
         let applied = apply(kind, batch.rows(from.raw()), |rows| {
             replica.apply_batch(now.time, from, from_seq_excluded, through_seq, rows)
-        })?;
+        });
+        let is_whole = applied.as_ref().is_ok_and(|applied| applied.refused == 0);
+        link.brought_uncovered |= !is_whole || link.ahead.is_some();
+        if !is_whole {
+            // The run ends before this batch; what comes after it begins another one.
+            link.ahead = None;
+        }
+        let applied = applied?;
         if applied.applied > 0 {
             self.applied_at = Some(now.elapsed);
         }
@@ -214,33 +216,43 @@ impl Inbound {
         let Some((link, id)) = self.zone(catch_up.zone(), "catch-up")? else { return Ok(()) };
         let replica = &shared.zones[id].replica;
         let kind = replica.kind();
+        link.brought_uncovered = true;
         let applied = apply(kind, catch_up.rows(from.raw()), |rows| replica.apply_states(now.time, rows))?;
         link.refused |= applied.refused > 0;
         if applied.applied > 0 {
             self.applied_at = Some(now.elapsed);
         }
-        shared.repair.lock().progress(id, catch_up.request(), from, now.elapsed);
+        shared.repair.lock().progress(id, self.link, catch_up.request(), from, now.elapsed);
         Ok(())
     }
 
     fn catch_up_end(&mut self, now: Now, end: &CatchUpEnd) -> Result<Option<Event>, LinkError> {
         let Some(from) = self.peer.as_ref().map(|p| p.origin) else { return Ok(None) };
         let shared = Arc::clone(&self.shared);
-        let own = shared.identity.origin;
+        let link_id = self.link;
         let Some((link, id)) = self.zone(end.zone, "catch-up's end")? else { return Ok(None) };
         let replica = &shared.zones[id].replica;
-        let mut covers = vector(&end.vector);
-        if covers.get(own) > replica.published_seq() {
-            return Err(LinkError::malformed("its catch-up covers records that this node has not published"));
-        }
+        // A peer speaks for its own records, and for those that it was asked for.
+        let spoken_for = match end.request {
+            0 => vec![from],
+            request => {
+                shared.repair.lock().completed(id, link_id, request, now.elapsed).ok_or_else(|| {
+                    LinkError::malformed(format!("an answer to request {request}, which is not open"))
+                })?
+            }
+        };
+        let covers = vector(&end.vector);
+        check_claim(&shared, id, &covers)?;
+        let mut covers: VersionVector =
+            covers.iter().filter(|(origin, _)| spoken_for.contains(origin)).collect();
         if !std::mem::take(&mut link.refused) {
             if let Some(ahead) = link.ahead.take_if(|a| covers.get(from) >= a.from_seq_excluded) {
                 covers.advance(from, ahead.through_seq);
             }
             replica.cover(&covers);
+            shared.repair.lock().covered(id, &covers);
         }
         if end.request != 0 {
-            shared.repair.lock().completed(id, end.request, now.elapsed);
             return Ok(None);
         }
         link.joined = true;
@@ -253,7 +265,9 @@ impl Inbound {
         let Some(from) = self.peer.as_ref().map(|p| p.origin) else { return Ok(None) };
         for zone in &heartbeat.vectors {
             let Some((_, id)) = self.zone(zone.zone, "vector")? else { continue };
-            self.shared.repair.lock().heard(id, self.link, from, vector(&zone.vector));
+            let vector = vector(&zone.vector);
+            check_claim(&self.shared, id, &vector)?;
+            self.shared.repair.lock().heard(id, self.link, from, vector);
         }
         // A link of no common zone has nothing to join.
         if !self.joined && self.zones.iter().all(|z| z.joined) {
@@ -306,7 +320,12 @@ impl Inbound {
     fn request_missing(&mut self, now: Now) {
         for (zone, link) in self.zones.iter().enumerate() {
             let Some(id) = link.ours else { continue };
-            let ours = self.shared.zones[id].replica.vector();
+            let replica = &self.shared.zones[id].replica;
+            let ours = replica.vector();
+            let adopt = self.shared.repair.lock().poll_adopt(id, &ours, now.elapsed);
+            if adopt.is_some_and(|except| !replica.adopt(&except)) {
+                self.shared.repair.lock().adopted(id);
+            }
             let Some(wanted) = self.shared.repair.lock().poll(id, self.link, &ours, now.elapsed) else {
                 continue;
             };
@@ -328,8 +347,25 @@ impl Inbound {
 
 impl Drop for Inbound {
     fn drop(&mut self) {
-        self.shared.repair.lock().link_closed(self.link);
+        let mut repair = self.shared.repair.lock();
+        repair.link_closed(self.link);
+        for link in self.zones.iter().filter(|link| link.brought_uncovered) {
+            link.ours.into_iter().for_each(|id| repair.suspect_orphans(id));
+        }
     }
+}
+
+/// Refuses a vector by which a peer knows more of this node than it has published.
+fn check_claim(shared: &Shared, zone: usize, vector: &VersionVector) -> Result<(), LinkError> {
+    let replica = &shared.zones[zone].replica;
+    let (claimed, published) = (vector.get(shared.identity.origin), replica.published_seq());
+    if claimed <= published {
+        return Ok(());
+    }
+    Err(LinkError::malformed(format!(
+        "it claims to know {claimed} records of this node's zone {:?}, which has published {published}",
+        replica.name(),
+    )))
 }
 
 /// Turns rows into records and applies them; errors become refusals that the peer is told.

@@ -4,7 +4,11 @@
 //! cases remain: the origin is gone (its records live on elsewhere), or it is there but something was refused or lost.
 //! Peers' vectors, from Hello and heartbeats, tell what exists; our own vector tells what we have. What stays missing for a grace
 //! period is requested from **one** peer that has all of it, so a new node receives the records of the departed once and
-//! not once per peer. Asked peers vary by node and by attempt; attempts back off exponentially.
+//! not once per peer. Asked peers vary by node and by attempt; attempts back off exponentially. A link has one request per zone
+//! outstanding: a peer that is slow to answer is not made slower by being asked again.
+//!
+//! One thing nobody can be asked for: records that arrived before their origin died, but beyond what any peer's vector covers. They are
+//! *orphans*, perhaps here and nowhere else. The zone adopts them: it publishes them as its own.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
@@ -18,7 +22,7 @@ pub(crate) type LinkId = u64;
 const BACKOFF_POWER_MAX: u32 = 6;
 
 /// What an inbound link shall request.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Wanted {
     pub(crate) request: u64,
     pub(crate) origins: Vec<Origin>,
@@ -30,20 +34,37 @@ struct Missing {
     /// Since when nothing of it has arrived.
     since: Duration,
     attempts: u32,
-    in_flight: Option<InFlight>,
 }
 
+/// What came of a zone on an inbound link.
 #[derive(Debug)]
-struct InFlight {
-    link: LinkId,
-    request: u64,
+struct Heard {
+    from: Origin,
+    vector: VersionVector,
+    /// A request that the peer has not answered to its end.
+    outstanding: Option<Wanted>,
 }
 
 #[derive(Debug, Default)]
 struct ZoneRepair {
-    /// Per inbound link: who is on it and what it knows. Ordered, so that all nodes' choices are reproducible.
-    heard: BTreeMap<LinkId, (Origin, VersionVector)>,
+    /// Per inbound link. Ordered, so that all nodes' choices are reproducible.
+    heard: BTreeMap<LinkId, Heard>,
     missing: HashMap<Origin, Missing>,
+    /// What requests have brought, as far as peers still speak of it. The zone knows it too, unless it had to forget the origin because
+    /// it can keep apart only so many; but then it needs nothing of that origin, and must not ask for ever.
+    answered: VersionVector,
+    orphans: Orphans,
+}
+
+/// Whether there may be records beyond the vector whose origin is gone.
+#[derive(Debug, Default)]
+enum Orphans {
+    #[default]
+    None,
+    /// A link was lost that had brought some.
+    Suspected,
+    /// The origin may come back; from then on it is not waited for.
+    AdoptAt(Duration),
 }
 
 /// The machine; one per node, shared by its inbound links.
@@ -65,36 +86,91 @@ impl Repair {
 
     /// A peer's vector of a zone has arrived on an inbound link.
     pub(crate) fn heard(&mut self, zone: usize, link: LinkId, from: Origin, vector: VersionVector) {
-        self.zones[zone].heard.insert(link, (from, vector));
+        let heard = &mut self.zones[zone].heard;
+        let outstanding = heard.remove(&link).and_then(|h| h.outstanding);
+        heard.insert(link, Heard { from, vector, outstanding });
     }
 
     /// The link is closed; what it was asked for may be asked of another at once.
     pub(crate) fn link_closed(&mut self, link: LinkId) {
         for zone in &mut self.zones {
             zone.heard.remove(&link);
-            for missing in zone.missing.values_mut() {
-                missing.in_flight.take_if(|f| f.link == link);
-            }
         }
     }
 
-    /// Rows of a catch-up of `origin`'s own records, or of a request, have arrived: it is being worked on.
-    pub(crate) fn progress(&mut self, zone: usize, request: u64, from: Origin, now: Duration) {
-        for (origin, missing) in &mut self.zones[zone].missing {
-            let answered = missing.in_flight.as_ref().is_some_and(|f| f.request == request);
-            if answered || (request == 0 && *origin == from) {
+    /// A link was lost after it had brought records of the zone beyond its vector.
+    pub(crate) fn suspect_orphans(&mut self, zone: usize) {
+        self.zones[zone].orphans = Orphans::Suspected;
+    }
+
+    /// If it is time for a zone to adopt orphans: the origins whose records are none, since they or others will yet deliver.
+    /// Call [`Self::adopted`] if there are no records of theirs; otherwise this comes again.
+    pub(crate) fn poll_adopt(
+        &mut self,
+        zone: usize,
+        ours: &VersionVector,
+        now: Duration,
+    ) -> Option<Vec<Origin>> {
+        let again_at = now + self.patience;
+        let zone = &mut self.zones[zone];
+        match zone.orphans {
+            Orphans::AdoptAt(at) if at <= now => {
+                zone.orphans = Orphans::AdoptAt(again_at);
+                zone.note_missing(ours, now);
+                let connected = zone.heard.values().map(|h| h.from);
+                Some(connected.chain(zone.missing.keys().copied()).collect())
+            }
+            Orphans::Suspected => {
+                zone.orphans = Orphans::AdoptAt(again_at);
+                None
+            }
+            Orphans::None | Orphans::AdoptAt(_) => None,
+        }
+    }
+
+    /// A zone has adopted all its orphans.
+    pub(crate) fn adopted(&mut self, zone: usize) {
+        let orphans = &mut self.zones[zone].orphans;
+        if matches!(orphans, Orphans::AdoptAt(_)) {
+            *orphans = Orphans::None;
+        }
+    }
+
+    /// Rows of a catch-up have arrived on a link, of `from`'s own records if `request` is 0: it is being worked on.
+    pub(crate) fn progress(&mut self, zone: usize, link: LinkId, request: u64, from: Origin, now: Duration) {
+        let ZoneRepair { heard, missing, .. } = &mut self.zones[zone];
+        let outstanding = heard.get(&link).and_then(|h| h.outstanding.as_ref());
+        for (origin, missing) in missing {
+            // The peer does one thing after the other: what it does for us now brings the answer nearer.
+            let is_due = outstanding.is_some_and(|wanted| wanted.origins.contains(origin));
+            if is_due || (request == 0 && *origin == from) {
                 missing.since = now;
             }
         }
     }
 
-    /// A request has been answered to its end.
-    pub(crate) fn completed(&mut self, zone: usize, request: u64, now: Duration) {
-        for missing in self.zones[zone].missing.values_mut() {
-            if missing.in_flight.take_if(|f| f.request == request).is_some() {
+    /// A request has been answered to its end. Answers what was asked; `None` if that was not asked of this link.
+    pub(crate) fn completed(
+        &mut self,
+        zone: usize,
+        link: LinkId,
+        request: u64,
+        now: Duration,
+    ) -> Option<Vec<Origin>> {
+        let ZoneRepair { heard, missing, .. } = &mut self.zones[zone];
+        let outstanding = &mut heard.get_mut(&link)?.outstanding;
+        let wanted = outstanding.take_if(|wanted| wanted.request == request)?;
+        for origin in &wanted.origins {
+            if let Some(missing) = missing.get_mut(origin) {
                 missing.since = now;
             }
         }
+        Some(wanted.origins)
+    }
+
+    /// The zone has what an answer covers.
+    pub(crate) fn covered(&mut self, zone: usize, vector: &VersionVector) {
+        self.zones[zone].answered.merge(vector);
     }
 
     /// What `link` shall request for a zone of which we know `ours`.
@@ -110,9 +186,9 @@ impl Repair {
         zone.note_missing(ours, now);
         let mut origins = Vec::new();
         for (&origin, missing) in &mut zone.missing {
-            let connected = zone.heard.values().any(|(from, _)| *from == origin);
-            let base = if connected || missing.in_flight.is_some() { patience } else { grace };
-            let wait = base * 2u32.pow(missing.attempts.min(BACKOFF_POWER_MAX));
+            let is_awaited = zone.heard.values().any(|h| h.from == origin || h.is_asked_for(origin));
+            let base = if is_awaited { patience } else { grace };
+            let wait = base.saturating_mul(2u32.pow(missing.attempts.min(BACKOFF_POWER_MAX)));
             if now.saturating_sub(missing.since) >= wait
                 && asked(&zone.heard, origin, missing.attempts) == Some(link)
             {
@@ -128,46 +204,58 @@ impl Repair {
             if let Some(missing) = zone.missing.get_mut(origin) {
                 missing.attempts += 1;
                 missing.since = now;
-                missing.in_flight = Some(InFlight { link, request: self.request_last });
             }
         }
-        Some(Wanted { request: self.request_last, origins })
+        let wanted = Wanted { request: self.request_last, origins };
+        zone.heard.get_mut(&link)?.outstanding = Some(wanted.clone());
+        Some(wanted)
     }
 
     /// Whether a peer knows records of an origin that is not connected and that we lack.
     pub(crate) fn lacks_departed(&self, zone: usize, ours: &VersionVector) -> bool {
-        let heard = &self.zones[zone].heard;
-        let connected = |origin| heard.values().any(|(from, _)| *from == origin);
-        heard.values().any(|(_, vector)| ours.lacks(vector).any(|(origin, _, _)| !connected(origin)))
+        let zone = &self.zones[zone];
+        let connected = |origin| zone.heard.values().any(|h| h.from == origin);
+        zone.lacking(ours).any(|(origin, _)| !connected(origin))
+    }
+}
+
+impl Heard {
+    fn is_asked_for(&self, origin: Origin) -> bool {
+        self.outstanding.as_ref().is_some_and(|wanted| wanted.origins.contains(&origin))
     }
 }
 
 impl ZoneRepair {
+    /// What peers know and we do not, with what we have of it.
+    fn lacking<'a>(&'a self, ours: &'a VersionVector) -> impl Iterator<Item = (Origin, u64)> + 'a {
+        self.heard.values().flat_map(|h| ours.lacks(&h.vector)).filter_map(|(origin, have_seq, want_seq)| {
+            (self.answered.get(origin) < want_seq).then_some((origin, have_seq))
+        })
+    }
+
     fn note_missing(&mut self, ours: &VersionVector, now: Duration) {
-        let mut lacking = HashMap::new();
-        for (_, vector) in self.heard.values() {
-            lacking.extend(ours.lacks(vector).map(|(origin, have_seq, _)| (origin, have_seq)));
-        }
+        let lacking: HashMap<_, _> = self.lacking(ours).collect();
         self.missing.retain(|origin, _| lacking.contains_key(origin));
         for (origin, have_seq) in lacking {
-            let missing = self.missing.entry(origin).or_insert(Missing {
-                have_seq,
-                since: now,
-                attempts: 0,
-                in_flight: None,
-            });
+            let missing = self.missing.entry(origin).or_insert(Missing { have_seq, since: now, attempts: 0 });
             if missing.have_seq != have_seq {
-                (missing.have_seq, missing.since, missing.attempts) = (have_seq, now, 0);
+                *missing = Missing { have_seq, since: now, attempts: 0 };
             }
         }
+        let heard = &self.heard;
+        let spoken_of = |&(origin, _): &(Origin, u64)| heard.values().any(|h| h.vector.get(origin) > 0);
+        self.answered = self.answered.iter().filter(spoken_of).collect();
     }
 }
 
-/// The link to ask for an origin: one of those that know the most of it, another one at each attempt.
-fn asked(heard: &BTreeMap<LinkId, (Origin, VersionVector)>, origin: Origin, attempts: u32) -> Option<LinkId> {
-    let most = heard.values().map(|(_, vector)| vector.get(origin)).max()?;
-    let able: Vec<_> =
-        heard.iter().filter(|(_, (_, v))| v.get(origin) == most).map(|(&link, _)| link).collect();
+/// The link to ask for an origin: one of those that know the most of it and owe no answer, another one at each attempt.
+fn asked(heard: &BTreeMap<LinkId, Heard>, origin: Origin, attempts: u32) -> Option<LinkId> {
+    let most = heard.values().map(|h| h.vector.get(origin)).max()?;
+    let able = heard.iter().filter(|(_, h)| h.vector.get(origin) == most && h.outstanding.is_none());
+    let able: Vec<_> = able.map(|(&link, _)| link).collect();
+    if able.is_empty() {
+        return None;
+    }
     // Different origins are asked of different links, so that one peer does not serve everything.
     let start = (origin.raw() % able.len() as u64) as usize;
     able.get((start + attempts as usize) % able.len()).copied()

@@ -11,6 +11,8 @@ use super::inbound::{self, Inbound};
 use super::outbound::{self, Outbound};
 use super::*;
 
+mod simulation;
+
 const START: Time = Time::from_millis(1_700_000_000_000);
 
 struct TestNode {
@@ -36,8 +38,12 @@ fn node(raw: u64) -> TestNode {
 }
 
 fn node_of(raw: u64, cluster: &str, keyval_size: u64) -> TestNode {
+    node_with(raw, cluster, keyval_size, settings())
+}
+
+fn node_with(raw: u64, cluster: &str, keyval_size: u64, settings: Settings) -> TestNode {
     let origin = Origin::from_raw(raw).expect("not zero");
-    let max_record = sync_proto::max_record(settings().batch_bytes);
+    let max_record = sync_proto::max_record(settings.batch_bytes);
     let keyval = KeyvalZone::builder("kv").size(keyval_size).origin(origin).max_record(max_record).build();
     let sticky = StickyZone::builder("st").size(1 << 20).origin(origin).max_record(max_record).build();
     // A request is forgiven every 36 s, less often than these tests let time pass.
@@ -49,7 +55,7 @@ fn node_of(raw: u64, cluster: &str, keyval_size: u64) -> TestNode {
     let zones: Vec<Arc<dyn Replica>> =
         vec![Arc::clone(&keyval) as _, Arc::clone(&sticky) as _, Arc::clone(&limit) as _];
     let identity = Identity { cluster: cluster.to_owned(), name: format!("node-{raw}"), origin };
-    TestNode { shared: Arc::new(Shared::new(identity, settings(), zones)), keyval, sticky, limit }
+    TestNode { shared: Arc::new(Shared::new(identity, settings, zones)), keyval, sticky, limit }
 }
 
 /// A link from one node to another, with what is under way on it.
@@ -62,6 +68,8 @@ struct Link {
     back: VecDeque<Bytes>,
     joined: bool,
     bytes: usize,
+    /// The dialler has lost it.
+    doomed: bool,
 }
 
 struct Net {
@@ -91,7 +99,17 @@ impl Net {
         let outbound = Outbound::new(Arc::clone(&self.nodes[from].shared), self.now());
         let inbound = Inbound::new(Arc::clone(&self.nodes[to].shared), self.link_last);
         let (forth, back) = (VecDeque::new(), VecDeque::new());
-        self.links.push(Link { from, to, outbound, inbound, forth, back, joined: false, bytes: 0 });
+        self.links.push(Link {
+            from,
+            to,
+            outbound,
+            inbound,
+            forth,
+            back,
+            joined: false,
+            bytes: 0,
+            doomed: false,
+        });
     }
 
     fn mesh(&mut self) {
@@ -321,6 +339,52 @@ fn fresh_writes_overtake_catch_up() {
     net.set(0, "fresh", "1");
     net.step(2).expect("no link fails");
     assert_eq!(net.get(1, "fresh").as_deref(), Some("1"));
+}
+
+#[test]
+fn what_a_node_sent_to_one_peer_before_it_died_reaches_the_others() {
+    let mut net = Net::new(vec![node(2), node(3), node(1)]);
+    for i in 0..3000 {
+        net.set(2, &format!("key-{i}"), "a value of some length");
+    }
+    net.connect(2, 0);
+    for _ in 0..10 {
+        net.step(1).expect("no link fails");
+    }
+    net.set(2, "fresh", "1");
+    net.step(2).expect("no link fails");
+    let arrived = net.nodes[0].keyval.len(net.now().time);
+    assert!((10..2000).contains(&arrived), "{arrived} of 3000");
+    net.cut(2);
+    net.nodes.truncate(2);
+    net.mesh();
+    net.settle();
+    net.assert_equal();
+    assert_eq!(net.get(1, "fresh").as_deref(), Some("1"));
+    assert_eq!(net.nodes[1].keyval.len(net.now().time), arrived);
+}
+
+#[test]
+fn a_zone_outlives_more_origins_than_it_can_keep_apart() {
+    let small = |raw| node_of(raw, "test", 32 << 10);
+    let mut net = Net::new(vec![small(1), small(2)]);
+    for i in 0..80 {
+        let node = i as usize % 2;
+        net.set(node, &format!("key-{i}"), "1");
+        net.mesh();
+        quiesce(&mut net);
+        net.cut(1 - node);
+        net.nodes[1 - node] = small(i + 3);
+    }
+    net.mesh();
+    net.settle();
+    net.assert_equal();
+    assert_eq!(net.nodes[0].keyval.len(net.now().time), 80);
+    for node in &net.nodes {
+        for (id, zone) in node.shared.zones.iter().enumerate() {
+            assert!(!node.shared.repair.lock().lacks_departed(id, &zone.replica.vector()), "zone {id}");
+        }
+    }
 }
 
 #[test]

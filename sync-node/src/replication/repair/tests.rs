@@ -34,7 +34,8 @@ fn departed_origin_is_requested_once_after_the_grace_period() {
     assert_eq!(asked[0].1.origins, [origin(7)]);
     assert_eq!(all(&mut repair, &ours, GRACE * 2), [], "it is being answered");
     let ours = vector(&[(101, 10), (102, 10), (7, 50)]);
-    repair.completed(0, asked[0].1.request, GRACE * 2);
+    let (link, wanted) = &asked[0];
+    assert_eq!(repair.completed(0, *link, wanted.request, GRACE * 2), Some(vec![origin(7)]));
     assert_eq!(all(&mut repair, &ours, GRACE * 3), []);
     assert!(!repair.lacks_departed(0, &ours));
 }
@@ -57,7 +58,7 @@ fn connected_origin_is_left_in_peace_while_it_delivers() {
     for _ in 0..20 {
         assert_eq!(all(&mut repair, &ours, now), []);
         now += PATIENCE / 2;
-        repair.progress(0, 0, origin(101), now);
+        repair.progress(0, 1, 0, origin(101), now);
     }
     now += PATIENCE;
     let asked = all(&mut repair, &ours, now);
@@ -71,11 +72,51 @@ fn attempts_back_off() {
     let mut now = Duration::ZERO;
     let mut requests = 0;
     while now < GRACE * 200 {
-        for (_, wanted) in all(&mut repair, &ours, now) {
+        for (link, wanted) in all(&mut repair, &ours, now) {
             requests += 1;
-            repair.completed(0, wanted.request, now);
+            repair.completed(0, link, wanted.request, now);
         }
         now += GRACE / 4;
     }
     assert!((4..10).contains(&requests), "{requests} requests in 200 grace periods");
+}
+
+#[test]
+fn what_was_answered_is_not_asked_again_though_the_zone_has_no_room_to_note_the_origin() {
+    let (mut repair, ours) = (repair(), vector(&[(101, 10), (102, 10)]));
+    all(&mut repair, &ours, Duration::ZERO);
+    let (link, wanted) = all(&mut repair, &ours, GRACE).remove(0);
+    repair.completed(0, link, wanted.request, GRACE).expect("it was asked");
+    repair.covered(0, &vector(&[(7, 50)]));
+    assert!(!repair.lacks_departed(0, &ours));
+    for i in 0..200 {
+        assert_eq!(all(&mut repair, &ours, GRACE * i), []);
+    }
+    repair.heard(0, 1, origin(101), vector(&[(101, 10), (7, 51)]));
+    assert!(repair.lacks_departed(0, &ours), "there is more of it");
+}
+
+#[test]
+fn a_peer_that_is_slow_to_answer_is_not_asked_twice() {
+    let (mut repair, ours) = (repair(), vector(&[(101, 10), (102, 10)]));
+    repair.link_closed(2);
+    let requests = (0..200).filter_map(|i| repair.poll(0, 1, &ours, PATIENCE * i)).count();
+    assert_eq!(requests, 1);
+    assert_eq!(repair.completed(0, 1, 99, GRACE), None, "nobody asked that");
+}
+
+#[test]
+fn orphans_are_adopted_when_nobody_can_deliver_them_any_more() {
+    let (mut repair, ours) = (repair(), vector(&[(101, 10), (102, 10)]));
+    assert_eq!(repair.poll_adopt(0, &ours, Duration::ZERO), None);
+    repair.link_closed(2);
+    repair.suspect_orphans(0);
+    assert_eq!(repair.poll_adopt(0, &ours, Duration::ZERO), None, "it may come back");
+    let mut spared = repair.poll_adopt(0, &ours, PATIENCE).expect("time is over");
+    spared.sort_unstable();
+    assert_eq!(spared, [origin(7), origin(101)], "one can be requested, one is connected");
+    assert_eq!(repair.poll_adopt(0, &ours, PATIENCE), None);
+    assert!(repair.poll_adopt(0, &ours, PATIENCE * 2).is_some(), "again, until none is left");
+    repair.adopted(0);
+    assert_eq!(repair.poll_adopt(0, &ours, PATIENCE * 9), None);
 }
