@@ -116,16 +116,19 @@ impl Session<'_> {
     }
 
     fn activated(&self) -> Result<(), LinkError> {
-        let machine = self.machine.lock();
-        let Some(peer) = machine.peer() else { return Ok(()) };
-        let accepted = self.hub.membership.lock().handle_accepted(self.link, peer.origin, &peer.name);
+        let (origin, name, mismatches) = {
+            let machine = self.machine.lock();
+            let Some(peer) = machine.peer() else { return Ok(()) };
+            (peer.origin, peer.name.clone(), peer.mismatches.clone())
+        };
+        let accepted = self.hub.membership.lock().handle_accepted(self.link, origin, &name);
         self.hub.membership_changed.notify_one();
         accepted
             .map_err(|message| LinkError::Refused { code: Code::Departed, message: message.to_owned() })?;
-        for mismatch in &peer.mismatches {
-            warn!(peer = peer.name, "{mismatch}");
+        for mismatch in &mismatches {
+            warn!(peer = name, "{mismatch}");
         }
-        info!(peer = self.address, name = peer.name, origin = %peer.origin, "link from peer established");
+        info!(peer = self.address, name, %origin, "link from peer established");
         self.hub.opened(self.link, Machine::In(Arc::clone(&self.machine)), self.address.clone());
         Ok(())
     }

@@ -8,7 +8,7 @@ use sync_proto::wire::refuse::Code;
 use sync_transport::{Connection, FrameReceiver, FrameSender, Target};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
-use tokio::time::{sleep_until, timeout};
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use tracing::{debug, info, warn};
 
 use super::{End, Hub, LINGER, Machine, asked_to_close, finish, transmit};
@@ -121,31 +121,27 @@ impl Session<'_> {
         loop {
             // Marked seen before the log is read: a publication in between wakes the loop again.
             published.borrow_and_update();
-            while self.transmit(sender).await? {
-                while let Ok(frame) = self.inbox.try_recv() {
-                    if let Some(end) = self.handle(frame)? {
-                        return Ok(end);
-                    }
-                }
-            }
+            let has_sent = self.transmit(sender).await?;
             let publish = self.machine.lock().poll_publish();
             if let Some(zone) = publish {
                 self.hub.publish(zone);
-                continue;
             }
             let wake = self.hub.at(self.machine.lock().poll_timeout());
             tokio::select! {
+                // In this order: a stream that never pauses must not keep the others waiting.
+                biased;
+                reason = asked_to_close(closing) => {
+                    self.machine.lock().close(reason);
+                    return Ok(End::Closed(reason.to_owned()));
+                }
+                () = sleep_until(wake) => self.machine.lock().handle_timeout(self.hub.now()),
                 frame = self.inbox.recv() => {
                     if let Some(end) = self.handle(frame.unwrap_or(Ok(None)))? {
                         return Ok(end);
                     }
                 }
+                () = std::future::ready(()), if has_sent || publish.is_some() => {}
                 _ = published.changed() => {}
-                () = sleep_until(wake) => self.machine.lock().handle_timeout(self.hub.now()),
-                reason = asked_to_close(closing) => {
-                    self.machine.lock().close(reason);
-                    return Ok(End::Closed(reason.to_owned()));
-                }
             }
         }
     }
@@ -159,7 +155,8 @@ impl Session<'_> {
 
     /// A write fails because the peer has closed; what the peer said before, a refusal or a TLS alert, is the better reason.
     async fn why_closed(&mut self, error: sync_transport::Error) -> End {
-        while let Ok(Some(frame)) = timeout(LINGER, self.inbox.recv()).await {
+        let deadline = Instant::now() + LINGER;
+        while let Ok(Some(frame)) = timeout_at(deadline, self.inbox.recv()).await {
             if matches!(frame, Ok(None)) {
                 break;
             }

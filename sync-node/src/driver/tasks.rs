@@ -7,7 +7,7 @@ use std::time::Duration;
 use sync_store::Replica;
 use sync_transport::{Listener, TargetSet};
 use tokio::sync::watch;
-use tokio::task::JoinSet;
+use tokio::task::{JoinSet, yield_now};
 use tokio::time::{Instant, sleep, sleep_until};
 use tracing::{debug, warn};
 
@@ -53,7 +53,11 @@ async fn publish(hub: Arc<Hub>, zone: usize) {
             sleep_until(not_before).await;
         }
         hub.publish(zone);
-        not_before = Instant::now() + hub.interval;
+        if hub.shared.zones[zone].log.lock().is_behind() {
+            yield_now().await;
+        } else {
+            not_before = Instant::now() + hub.interval;
+        }
     }
 }
 

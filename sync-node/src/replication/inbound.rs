@@ -279,9 +279,10 @@ impl Inbound {
 
     /// The next frame for the peer. Acknowledgements gather until it is called: call it when no further frame is at hand.
     pub(crate) fn poll_transmit(&mut self) -> Option<Bytes> {
-        if let Some(frame) = self.control.pop_front() {
-            return Some(frame);
-        }
+        self.control.pop_front().or_else(|| self.acknowledgement())
+    }
+
+    fn acknowledgement(&mut self) -> Option<Bytes> {
         let from = self.peer.as_ref()?.origin;
         if self.state != State::Active {
             return None;
@@ -339,8 +340,10 @@ impl Inbound {
         }
     }
 
-    /// Ends the link in good order: Goodbye is the last frame.
+    /// Ends the link in good order: what was applied is acknowledged, and Goodbye is the last frame.
     pub(crate) fn close(&mut self, reason: &str) {
+        let acknowledgement = self.acknowledgement();
+        self.control.extend(acknowledgement);
         self.control.push_back(encode(&Kind::Goodbye(Goodbye { reason: reason.to_owned() })));
     }
 }

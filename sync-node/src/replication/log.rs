@@ -13,6 +13,9 @@ use sync_store::{Origin, Replica};
 
 use super::{Now, rows};
 
+/// Batches published at once at the most: a few milliseconds' work, for which links wait.
+const BATCHES_PER_PASS: usize = 16;
+
 /// One published batch.
 #[derive(Clone, Debug)]
 pub(crate) struct Published {
@@ -68,15 +71,12 @@ impl Log {
         }
     }
 
-    /// Publishes what is dirty; true if anything was.
-    ///
-    /// Writers that never pause could keep this going for ever, so it stops after the number of records that were dirty at
-    /// the start, give or take what changes meanwhile.
+    /// Publishes what is dirty, up to a number of batches; true if anything was. What is left then
+    /// ([`is_behind`](Self::is_behind)) is for the next call, so that links can send in between what the ring would lose.
     pub(crate) fn publish(&mut self, zone: &dyn Replica, now: Now) -> bool {
-        let mut budget = zone.dirty_count().max(1);
         let mut published = false;
         self.passes_begun += 1;
-        while budget > 0 {
+        for _ in 0..BATCHES_PER_PASS {
             let before = zone.published_seq();
             let mut encoder = BatchEncoder::new(self.zone, before, self.sender.raw(), self.batch_bytes);
             let mut is_full = false;
@@ -86,7 +86,6 @@ impl Log {
             });
             if through_seq > from_seq_excluded {
                 published = true;
-                budget = budget.saturating_sub((through_seq - from_seq_excluded) as usize);
                 self.push(Published {
                     from_seq_excluded,
                     through_seq,
@@ -100,6 +99,11 @@ impl Log {
             }
         }
         published
+    }
+
+    /// Whether the latest pass ended before it had gone once around the zone.
+    pub(crate) fn is_behind(&self) -> bool {
+        self.pass_completed < self.passes_begun
     }
 
     /// How often publishing was begun. Everything that was dirty now is published as soon as [`Self::pass_completed`] is beyond.

@@ -291,7 +291,7 @@ impl Outbound {
         if let Some(frame) = self.control.pop_front() {
             return Some(frame);
         }
-        if !matches!(self.state, State::Live | State::Closing) {
+        if !matches!(self.state, State::Live) {
             return None;
         }
         if self.batches_since_chunk < BATCHES_PER_CHUNK

@@ -133,6 +133,9 @@ impl Net {
         for node in &self.nodes {
             for zone in 0..node.shared.zones.len() {
                 moved |= node.shared.publish(zone, now);
+                while node.shared.zones[zone].log.lock().is_behind() {
+                    node.shared.publish(zone, now);
+                }
             }
         }
         for link in &mut self.links {
