@@ -53,7 +53,7 @@ enum Outgoing {
 struct TargetState {
     outgoing: Outgoing,
     backoff: Backoff,
-    /// Dialled at least once to an end: connected, refused or failed.
+    /// The latest attempt to dial it, of one at least, came to an end: connected, refused or failed.
     tried: bool,
     name: String,
     error: Option<String>,
@@ -159,7 +159,6 @@ impl Membership {
         state.tried = true;
         state.error = None;
         name.clone_into(&mut state.name);
-        state.backoff.reset();
         state.outgoing =
             if double { Outgoing::SameAs { origin } } else { Outgoing::Connected { link, origin } };
         self.departed.remove(&origin);
@@ -177,7 +176,14 @@ impl Membership {
         let mut rng = self.rng.clone();
         let Some(state) = self.target_of(link) else { return };
         let lost = state.outgoing.origin();
-        state.tried = true;
+        // A link that stood and broke may have broken in the middle of the first catch-up: whether the peer is still to be reached
+        // shows at the next attempt. And that one comes soon; not so if one side refused what the other sent, or both would begin
+        // the same catch-up over and over.
+        let broke = lost.is_some() && code.is_none();
+        state.tried = !broke;
+        if broke {
+            state.backoff.reset();
+        }
         state.error = error;
         state.outgoing = match code {
             Some(Code::Self_) => Outgoing::Myself,
@@ -248,8 +254,8 @@ impl Membership {
         if !self.discovered {
             return Some("not every name in the list of servers has been looked up yet".to_owned());
         }
-        self.targets.iter().find_map(|(target, state)| match &state.outgoing {
-            _ if !state.tried => Some(format!("{} has not been dialled yet", target.address)),
+        let target = self.targets.iter().find_map(|(target, state)| match &state.outgoing {
+            _ if !state.tried => Some(format!("{} is still to be dialled", target.address)),
             Outgoing::Connected { origin, .. } => match self.incoming.get(origin) {
                 Some(incoming) if incoming.joined => None,
                 Some(_) => Some(format!("catch-up from {:?} ({}) is under way", state.name, target.address)),
@@ -262,7 +268,11 @@ impl Membership {
             | Outgoing::Dialling { .. }
             | Outgoing::Myself
             | Outgoing::SameAs { .. } => None,
-        })
+        });
+        // A peer may have dialled us whom we cannot dial.
+        let under_way = || self.incoming.values().find(|incoming| !incoming.joined);
+        target
+            .or_else(|| under_way().map(|incoming| format!("catch-up from {:?} is under way", incoming.name)))
     }
 
     /// Distinct peers that some link connects.

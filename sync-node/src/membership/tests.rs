@@ -110,3 +110,36 @@ fn joined_means_every_reachable_peer_has_sent_its_records() {
     m.handle_joined(9);
     assert_eq!(m.unjoined(), None, "whoever cannot be reached is not waited for");
 }
+
+#[test]
+fn a_catch_up_that_was_interrupted_is_waited_for() {
+    let mut m = membership();
+    m.handle_targets(Duration::ZERO, &[target(1)], true);
+    let link = dial(&mut m, Duration::ZERO)[0].0;
+    assert!(m.handle_connected(link, origin(5), "five"));
+    m.handle_disconnected(Duration::ZERO, link, None, Some("lost".to_owned()));
+    assert!(m.unjoined().expect("a reason").contains("still to be dialled"));
+    assert_eq!(m.handle_accepted(9, origin(5), "five"), Ok(()));
+    let due = m.poll_timeout().expect("a retry");
+    let link = dial(&mut m, due)[0].0;
+    m.handle_disconnected(due, link, None, Some("connection refused".to_owned()));
+    assert!(m.unjoined().expect("a reason").contains("catch-up"), "it has dialled us all the same");
+    m.handle_closed(9);
+    assert_eq!(m.unjoined(), None);
+}
+
+#[test]
+fn who_is_refused_after_each_handshake_is_dialled_less_and_less_often() {
+    let mut m = membership();
+    m.handle_targets(Duration::ZERO, &[target(1)], true);
+    let (mut now, mut waits) = (Duration::ZERO, Vec::new());
+    for _ in 0..30 {
+        let link = dial(&mut m, now)[0].0;
+        assert!(m.handle_connected(link, origin(5), "five"));
+        m.handle_disconnected(now, link, Some(Code::Limit), Some("a record is too large".to_owned()));
+        let due = m.poll_timeout().expect("a retry");
+        waits.push(due - now);
+        now = due;
+    }
+    assert!(waits.iter().any(|wait| *wait > RETRY * 3), "{waits:?}");
+}
