@@ -74,6 +74,7 @@ pub(crate) struct Membership {
     departed: HashSet<Origin>,
     /// Whether discovery has an answer for every server.
     discovered: bool,
+    stopping: bool,
     backoff: Backoff,
     rng: SmallRng,
     link_last: LinkId,
@@ -97,6 +98,7 @@ impl Membership {
             incoming: HashMap::new(),
             departed: HashSet::new(),
             discovered: false,
+            stopping: false,
             backoff,
             rng: SmallRng::seed_from_u64(seed),
             link_last: 0,
@@ -205,9 +207,12 @@ impl Membership {
         link: LinkId,
         origin: Origin,
         name: &str,
-    ) -> Result<(), &'static str> {
+    ) -> Result<(), (Code, &'static str)> {
+        if self.stopping {
+            return Err((Code::ShuttingDown, "the node is stopping"));
+        }
         if self.departed.contains(&origin) {
-            return Err("your address left this node's list of servers");
+            return Err((Code::Departed, "your address left this node's list of servers"));
         }
         let incoming = Incoming { link, name: name.to_owned(), joined: false };
         if let Some(older) = self.incoming.insert(origin, incoming) {
@@ -228,9 +233,17 @@ impl Membership {
         self.incoming.retain(|_, incoming| incoming.link != link);
     }
 
+    /// The node stops: from now on nobody is dialled or accepted.
+    pub(crate) fn stop(&mut self) {
+        self.stopping = true;
+    }
+
     /// What to do now. Call after any input and when [`poll_timeout`](Self::poll_timeout) has passed.
     pub(crate) fn poll(&mut self, now: Duration) -> Vec<Command> {
         let mut commands = std::mem::take(&mut self.commands);
+        if self.stopping {
+            return commands;
+        }
         for (target, state) in &mut self.targets {
             if matches!(state.outgoing, Outgoing::Waiting { at } if at <= now) {
                 self.link_last += 1;
@@ -243,10 +256,11 @@ impl Membership {
 
     /// When a target is due to be dialled next.
     pub(crate) fn poll_timeout(&self) -> Option<Duration> {
-        self.targets
-            .values()
-            .filter_map(|t| if let Outgoing::Waiting { at } = t.outgoing { Some(at) } else { None })
-            .min()
+        let due = self.targets.values().filter_map(|t| match t.outgoing {
+            Outgoing::Waiting { at } => Some(at),
+            _ => None,
+        });
+        due.min().filter(|_| !self.stopping)
     }
 
     /// What this node still waits for before its first catch-up is complete; `None` if for nothing.

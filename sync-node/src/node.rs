@@ -329,6 +329,8 @@ impl Node {
         } else {
             warn!(?patience, "some peers have not acknowledged everything in time");
         }
+        // Not before: a peer whose link was lost may come back for what it lacks.
+        hub.membership.lock().stop();
         hub.close_all("the node is stopping");
         let deadline = Instant::now() + GOODBYE_TIMEOUT;
         loop {

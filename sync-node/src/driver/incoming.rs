@@ -123,8 +123,7 @@ impl Session<'_> {
         };
         let accepted = self.hub.membership.lock().handle_accepted(self.link, origin, &name);
         self.hub.membership_changed.notify_one();
-        accepted
-            .map_err(|message| LinkError::Refused { code: Code::Departed, message: message.to_owned() })?;
+        accepted.map_err(|(code, message)| LinkError::Refused { code, message: message.to_owned() })?;
         for mismatch in &mismatches {
             warn!(peer = name, "{mismatch}");
         }

@@ -77,7 +77,7 @@ fn who_leaves_the_list_is_disconnected_both_ways_until_it_is_listed_again() {
     assert_eq!(m.poll(Duration::ZERO), [Command::Close(out, LEFT), Command::Close(into, LEFT)]);
     m.handle_disconnected(Duration::ZERO, out, None, None);
     m.handle_closed(into);
-    assert_eq!(m.handle_accepted(9, origin(5), "five"), Err(LEFT));
+    assert_eq!(m.handle_accepted(9, origin(5), "five"), Err((Code::Departed, LEFT)));
     assert_eq!(m.nodes_online(), 0);
     m.handle_targets(RETRY, &[target(1)], true);
     let out = dial(&mut m, RETRY)[0].0;
@@ -142,4 +142,14 @@ fn who_is_refused_after_each_handshake_is_dialled_less_and_less_often() {
         now = due;
     }
     assert!(waits.iter().any(|wait| *wait > RETRY * 3), "{waits:?}");
+}
+
+#[test]
+fn a_node_that_stops_neither_dials_nor_accepts() {
+    let mut m = membership();
+    m.handle_targets(Duration::ZERO, &[target(1)], true);
+    m.stop();
+    assert_eq!(dial(&mut m, RETRY), []);
+    assert_eq!(m.poll_timeout(), None, "or its driver would spin");
+    assert_eq!(m.handle_accepted(9, origin(5), "five"), Err((Code::ShuttingDown, "the node is stopping")));
 }

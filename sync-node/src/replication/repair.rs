@@ -111,7 +111,7 @@ impl Repair {
         ours: &VersionVector,
         now: Duration,
     ) -> Option<Vec<Origin>> {
-        let again_at = now + self.patience;
+        let again_at = now.saturating_add(self.patience);
         let zone = &mut self.zones[zone];
         match zone.orphans {
             Orphans::AdoptAt(at) if at <= now => {

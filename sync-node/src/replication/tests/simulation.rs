@@ -22,6 +22,8 @@ struct Simulation {
     seed: u64,
     /// Nodes are killed and replaced by empty ones; what they had not sent is lost.
     kills: bool,
+    /// How far each node's clock is ahead; the order of writes is not known then.
+    skews: Vec<Duration>,
     origin_last: u64,
     /// The last write of each key; `None`: it was removed.
     expected: BTreeMap<String, Option<String>>,
@@ -37,8 +39,11 @@ impl Simulation {
         let count = rng.random_range(2..=4);
         let nodes = (1..=count).map(|raw| node_with(raw, "test", 1 << 18, settings.clone())).collect();
         let kills = rng.random_bool(0.5);
+        let skew_ms = if kills { 4_000 } else { 0 };
+        let skews = (0..count).map(|_| Duration::from_millis(rng.random_range(0..=skew_ms))).collect();
         Self {
             net: Net::new(nodes),
+            skews,
             rng,
             seed,
             kills,
@@ -63,12 +68,16 @@ impl Simulation {
         self.check();
     }
 
+    fn now(&self, node: usize) -> Now {
+        let now = self.net.now();
+        Now { time: now.time.saturating_add(self.skews[node]), ..now }
+    }
+
     fn node(&mut self) -> usize {
         self.rng.random_range(0..self.net.nodes.len())
     }
 
     fn write(&mut self, step: usize) {
-        let now = self.net.now().time;
         // Every key at most once in a step: the order of steps is the order of stamps then.
         let mut written = Vec::new();
         for _ in 0..self.rng.random_range(0..6) {
@@ -77,11 +86,15 @@ impl Simulation {
             if written.contains(&key) {
                 continue;
             }
+            let now = self.now(node).time;
             let node = &self.net.nodes[node];
             match self.rng.random_range(0..10) {
                 0..5 => {
                     let value = format!("{step}-{}", "x".repeat(self.rng.random_range(0..300)));
-                    node.keyval.set(&key, &value, now, Expiry::Default).expect("it fits");
+                    let expires = self.kills && self.rng.random_bool(0.2);
+                    let after = Duration::from_millis(self.rng.random_range(1..20_000));
+                    let expiry = if expires { Expiry::After(after) } else { Expiry::Default };
+                    node.keyval.set(&key, &value, now, expiry).expect("it fits");
                     self.expected.insert(key.clone(), Some(value));
                     written.push(key);
                 }
@@ -128,31 +141,35 @@ impl Simulation {
 
     /// Publishes and carries a random number of frames, in order, on each link.
     fn carry(&mut self) {
-        let now = self.net.now();
-        for node in &self.net.nodes {
-            for zone in 0..node.shared.zones.len() {
+        let nows: Vec<_> = (0..self.skews.len()).map(|node| self.now(node)).collect();
+        for (node, now) in self.net.nodes.iter().zip(&nows) {
+            for (id, zone) in node.shared.zones.iter().enumerate() {
                 if self.rng.random_bool(0.7) {
-                    node.shared.publish(zone, now);
+                    node.shared.publish(id, *now);
+                }
+                if self.rng.random_bool(0.05) {
+                    zone.replica.sweep(now.time, 100);
                 }
             }
         }
         let seed = self.seed;
         for link in &mut self.net.links {
+            let (from, to) = (nows[link.from], nows[link.to]);
             let mut frames =
                 |most| if self.rng.random_bool(0.3) { 0 } else { self.rng.random_range(0..most) };
             if !link.doomed {
-                link.outbound.handle_timeout(now);
+                link.outbound.handle_timeout(from);
                 for _ in 0..frames(4) {
-                    link.forth.extend(link.outbound.poll_transmit(now));
+                    link.forth.extend(link.outbound.poll_transmit(from));
                     if let Some(zone) = link.outbound.poll_publish() {
-                        self.net.nodes[link.from].shared.publish(zone, now);
+                        self.net.nodes[link.from].shared.publish(zone, from);
                     }
                 }
             }
-            link.inbound.handle_timeout(now);
+            link.inbound.handle_timeout(to);
             for _ in 0..frames(4) {
                 let Some(frame) = link.forth.pop_front() else { break };
-                let event = link.inbound.handle_frame(now, body(&frame));
+                let event = link.inbound.handle_frame(to, body(&frame));
                 let event =
                     event.unwrap_or_else(|e| panic!("seed {seed}: {} -> {}: {e}", link.from, link.to));
                 link.joined |= event == Some(inbound::Event::Joined);
@@ -165,11 +182,11 @@ impl Simulation {
             }
             for _ in 0..frames(4) {
                 let Some(frame) = link.back.pop_front() else { break };
-                let event = link.outbound.handle_frame(now, body(&frame));
+                let event = link.outbound.handle_frame(from, body(&frame));
                 let event =
                     event.unwrap_or_else(|e| panic!("seed {seed}: {} <- {}: {e}", link.from, link.to));
                 if event == Some(outbound::Event::Greeted) {
-                    link.outbound.activate(now);
+                    link.outbound.activate(from);
                 }
             }
         }
