@@ -167,7 +167,7 @@ impl NodeBuilder {
         self
     }
 
-    /// Peers whose clock differs by more are refused, and so are stamps that are further ahead. Default 5 s.
+    /// Peers whose clock differs by more are refused, and so are stamps that are further ahead than twice this. Default 5 s.
     pub fn max_clock_skew(mut self, skew: Duration) -> Self {
         self.max_clock_skew = skew;
         self
@@ -303,7 +303,8 @@ impl NodeBuilder {
 
     fn zones(&mut self, origin: Origin) -> Result<Zones, Error> {
         let max_record = sync_proto::max_record(self.buffers.1);
-        let skew = self.max_clock_skew;
+        // Twice what two peers may differ by: records come by way of a third node, too, whose clock may lie between the two.
+        let skew = self.max_clock_skew.saturating_mul(2);
         let mut zones = Zones::default();
         let mut names = BTreeSet::new();
         let mut claim = |name: &str| match names.insert(name.to_owned()) {
