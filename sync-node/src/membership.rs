@@ -19,6 +19,9 @@ pub(crate) type LinkId = u64;
 /// Departed origins remembered; the oldest knowledge is the least useful, so any may go beyond this.
 const DEPARTED_MAX: usize = 1024;
 
+/// Between two attempts to dial a target, whatever the signs that it may be there now.
+const RETRY_PAUSE_MIN: Duration = Duration::from_millis(100);
+
 /// What the driver shall do.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Command {
@@ -33,6 +36,8 @@ pub(crate) enum Command {
 enum Outgoing {
     Waiting {
         at: Duration,
+        /// Not before then, if there is a sign that the target may be there now.
+        at_least: Duration,
     },
     Dialling {
         link: LinkId,
@@ -118,7 +123,7 @@ impl Membership {
         let mut left = std::mem::take(&mut self.targets);
         for target in targets {
             let state = left.remove(target).unwrap_or_else(|| TargetState {
-                outgoing: Outgoing::Waiting { at: now },
+                outgoing: Outgoing::Waiting { at: now, at_least: now },
                 backoff: self.backoff.clone(),
                 tried: false,
                 name: String::new(),
@@ -138,7 +143,7 @@ impl Membership {
                 .values_mut()
                 .find(|t| matches!(t.outgoing, Outgoing::SameAs { origin: same } if same == origin));
             if let Some(again) = again {
-                again.outgoing = Outgoing::Waiting { at: now };
+                again.outgoing = Outgoing::Waiting { at: now, at_least: now };
                 continue;
             }
             if let Some(incoming) = self.incoming.get(&origin) {
@@ -189,14 +194,16 @@ impl Membership {
         state.error = error;
         state.outgoing = match code {
             Some(Code::Self_) => Outgoing::Myself,
-            _ => Outgoing::Waiting { at: now + state.backoff.next(&mut rng) },
+            _ => {
+                Outgoing::Waiting { at: now + state.backoff.next(&mut rng), at_least: now + RETRY_PAUSE_MIN }
+            }
         };
         self.rng = rng;
         // Whoever stood back behind this link may try now.
         for other in self.targets.values_mut() {
             if lost.is_some() && matches!(other.outgoing, Outgoing::SameAs { origin } if Some(origin) == lost)
             {
-                other.outgoing = Outgoing::Waiting { at: now };
+                other.outgoing = Outgoing::Waiting { at: now, at_least: now };
             }
         }
     }
@@ -213,6 +220,15 @@ impl Membership {
         }
         if self.departed.contains(&origin) {
             return Err((Code::Departed, "your address left this node's list of servers"));
+        }
+        // A node that has just started dials everybody. We may have found nobody at its address a moment ago and be waiting long
+        // before the next attempt; which address is its own we cannot know.
+        if !self.targets.values().any(|t| t.outgoing.origin() == Some(origin)) {
+            for target in self.targets.values_mut() {
+                if let Outgoing::Waiting { at, at_least } = &mut target.outgoing {
+                    *at = (*at).min(*at_least);
+                }
+            }
         }
         let incoming = Incoming { link, name: name.to_owned(), joined: false };
         if let Some(older) = self.incoming.insert(origin, incoming) {
@@ -245,7 +261,7 @@ impl Membership {
             return commands;
         }
         for (target, state) in &mut self.targets {
-            if matches!(state.outgoing, Outgoing::Waiting { at } if at <= now) {
+            if matches!(state.outgoing, Outgoing::Waiting { at, .. } if at <= now) {
                 self.link_last += 1;
                 state.outgoing = Outgoing::Dialling { link: self.link_last };
                 commands.push(Command::Dial(self.link_last, target.clone()));
@@ -257,7 +273,7 @@ impl Membership {
     /// When a target is due to be dialled next.
     pub(crate) fn poll_timeout(&self) -> Option<Duration> {
         let due = self.targets.values().filter_map(|t| match t.outgoing {
-            Outgoing::Waiting { at } => Some(at),
+            Outgoing::Waiting { at, .. } => Some(at),
             _ => None,
         });
         due.min().filter(|_| !self.stopping)

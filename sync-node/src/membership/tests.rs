@@ -153,3 +153,20 @@ fn a_node_that_stops_neither_dials_nor_accepts() {
     assert_eq!(m.poll_timeout(), None, "or its driver would spin");
     assert_eq!(m.handle_accepted(9, origin(5), "five"), Err((Code::ShuttingDown, "the node is stopping")));
 }
+
+#[test]
+fn a_node_that_dials_us_is_dialled_soon() {
+    let mut m = membership();
+    m.handle_targets(Duration::ZERO, &[target(1)], true);
+    let mut now = Duration::ZERO;
+    for _ in 0..5 {
+        let link = dial(&mut m, now)[0].0;
+        m.handle_disconnected(now, link, None, Some("connection refused".to_owned()));
+        now = m.poll_timeout().expect("a retry");
+    }
+    let link = dial(&mut m, now)[0].0;
+    m.handle_disconnected(now, link, None, Some("connection refused".to_owned()));
+    assert!(m.poll_timeout().expect("a retry") >= now + RETRY);
+    assert_eq!(m.handle_accepted(99, origin(5), "five"), Ok(()));
+    assert_eq!(m.poll_timeout(), Some(now + RETRY_PAUSE_MIN));
+}

@@ -106,6 +106,8 @@ pub(crate) struct Outbound {
     batches_since_chunk: u32,
     /// A zone that has to be published before a job can end.
     publish_wanted: Option<usize>,
+    /// Whether [`Repair`](super::repair::Repair) was told of this link.
+    is_active: bool,
 }
 
 impl Outbound {
@@ -123,6 +125,7 @@ impl Outbound {
             turn: 0,
             batches_since_chunk: 0,
             publish_wanted: None,
+            is_active: false,
         }
     }
 
@@ -228,7 +231,9 @@ impl Outbound {
     /// Makes a greeted link live. Its first heartbeat tells the peer that we want this link: only then does the peer let it take
     /// the place of an older one.
     pub(crate) fn activate(&mut self, now: Now) {
-        if matches!(self.state, State::Greeted) {
+        if let (State::Greeted, Some(peer)) = (&self.state, &self.peer) {
+            self.shared.repair.lock().dialled(peer.origin);
+            self.is_active = true;
             self.state = State::Live;
             self.heartbeat(now);
         }
@@ -411,6 +416,14 @@ impl Outbound {
         if !matches!(self.state, State::Closing) {
             self.state = State::Closing;
             self.control.push_back(encode(&Kind::Goodbye(Goodbye { reason: reason.to_owned() })));
+        }
+    }
+}
+
+impl Drop for Outbound {
+    fn drop(&mut self) {
+        if let Some(peer) = self.peer.as_ref().filter(|_| self.is_active) {
+            self.shared.repair.lock().lost(peer.origin);
         }
     }
 }

@@ -71,9 +71,11 @@ enum Orphans {
 #[derive(Debug)]
 pub(crate) struct Repair {
     zones: Vec<ZoneRepair>,
-    /// Grace for origins that no link comes from.
+    /// Origins that we have dialled, with the number of links: they are there, and will dial us too.
+    dialled: HashMap<Origin, usize>,
+    /// Grace for origins that are not there.
     grace: Duration,
-    /// Grace for origins that are connected, which normally deliver by themselves; also the patience with an answer.
+    /// Grace for origins that are there, which normally deliver by themselves; also the patience with an answer.
     patience: Duration,
     request_last: u64,
 }
@@ -81,7 +83,22 @@ pub(crate) struct Repair {
 impl Repair {
     pub(crate) fn new(zones: usize, grace: Duration, patience: Duration) -> Self {
         let zones = (0..zones).map(|_| ZoneRepair::default()).collect();
-        Self { zones, grace, patience, request_last: 0 }
+        Self { zones, dialled: HashMap::new(), grace, patience, request_last: 0 }
+    }
+
+    /// A link that we dialled leads to this origin.
+    pub(crate) fn dialled(&mut self, origin: Origin) {
+        *self.dialled.entry(origin).or_default() += 1;
+    }
+
+    /// A link that we dialled does not lead to this origin any more.
+    pub(crate) fn lost(&mut self, origin: Origin) {
+        if let Some(links) = self.dialled.get_mut(&origin) {
+            *links -= 1;
+            if *links == 0 {
+                self.dialled.remove(&origin);
+            }
+        }
     }
 
     /// A peer's vector of a zone has arrived on an inbound link.
@@ -186,7 +203,8 @@ impl Repair {
         zone.note_missing(ours, now);
         let mut origins = Vec::new();
         for (&origin, missing) in &mut zone.missing {
-            let is_awaited = zone.heard.values().any(|h| h.from == origin || h.is_asked_for(origin));
+            let is_awaited = self.dialled.contains_key(&origin)
+                || zone.heard.values().any(|h| h.from == origin || h.is_asked_for(origin));
             let base = if is_awaited { patience } else { grace };
             let wait = base.saturating_mul(2u32.pow(missing.attempts.min(BACKOFF_POWER_MAX)));
             if now.saturating_sub(missing.since) >= wait

@@ -120,3 +120,13 @@ fn orphans_are_adopted_when_nobody_can_deliver_them_any_more() {
     repair.adopted(0);
     assert_eq!(repair.poll_adopt(0, &ours, PATIENCE * 9), None);
 }
+
+#[test]
+fn an_origin_that_is_there_but_has_not_dialled_us_yet_is_waited_for() {
+    let (mut repair, ours) = (repair(), vector(&[(101, 10), (102, 10)]));
+    repair.dialled(origin(7));
+    assert_eq!(all(&mut repair, &ours, Duration::ZERO), []);
+    assert_eq!(all(&mut repair, &ours, GRACE * 3), []);
+    assert_eq!(all(&mut repair, &ours, PATIENCE).len(), 1);
+    repair.lost(origin(7));
+}
