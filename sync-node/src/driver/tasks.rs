@@ -16,8 +16,7 @@ use crate::membership::Command;
 
 /// Between two sweeps of a zone.
 const SWEEP_INTERVAL: Duration = Duration::from_millis(250);
-/// Records looked at in one sweep of a zone: a zone of a million records is swept once in half a minute, at under
-/// a thousandth of a core.
+/// Records freed in one sweep of a zone at the most. The zone decides how many it looks at, so as to be through within half a minute.
 const SWEEP_BUDGET: usize = 8_192;
 
 /// All tasks of a node; they end when this is dropped.

@@ -9,15 +9,16 @@
 //! | [`log::Log`] | zone | publishes what is dirty as encoded batches, kept in a bounded ring that all links share |
 //! | [`outbound::Outbound`] | link we dialled | sends the log's batches, catch-up and answers to requests; counts acknowledgements |
 //! | [`inbound::Inbound`] | link we accepted | applies what arrives, acknowledges it, asks for what is missing |
-//! | [`repair::Repair`] | node | decides which inbound link to ask for records whose origin is gone or silent |
+//! | [`repair::Repair`] | node | decides which inbound link to ask for records whose origin is gone or silent, and when the zone adopts what nobody can be asked for |
 //! | [`membership::Membership`](crate::membership::Membership) | node | decides whom to dial and when, and which links to close |
 //!
-//! What makes it correct, in four sentences. A batch has consecutive sequence numbers of one origin, and the
+//! What makes it correct, in five sentences. A batch has consecutive sequence numbers of one origin, and the
 //! version vector of a zone moves from the batch's start to its end only if it stood at the start (or beyond).
 //! Whoever cannot be served from the log is sent every record its vector does not cover, as states that merge
 //! idempotently, and afterwards the vector that this covers; batches streamed meanwhile are applied but move the vector only
 //! then. A record that would be streamed later is left out of catch-up, so that a limit's debt is never counted
-//! both as a state and as a debt. Vectors travel in heartbeats, and what is still missing after a grace period is requested.
+//! both as a state and as a debt. Vectors travel in heartbeats, and what is still missing after a grace period is requested. What no vector
+//! covers because its origin died too early is published anew by whoever has it.
 
 pub(crate) mod clock_offset;
 pub(crate) mod handshake;
@@ -68,7 +69,7 @@ pub(crate) struct Settings {
     pub(crate) max_frame: usize,
     /// Largest difference between two nodes' clocks at which they still talk.
     pub(crate) max_clock_skew: Duration,
-    /// How long something may be missing before it is requested; twice this if its origin is still connected.
+    /// How long something may be missing before it is requested; if its origin is still connected, three heartbeats instead.
     pub(crate) repair_grace: Duration,
 }
 
