@@ -419,6 +419,42 @@ fn a_zone_that_was_full_is_repaired() {
 }
 
 #[test]
+fn a_catch_up_does_not_cover_what_a_full_zone_refused_of_the_stream() {
+    use sync_proto::wire::frame::Kind;
+    use sync_proto::wire::{CatchUpEnd, Known};
+    let mut net = Net::new(vec![node(1), node_of(2, "test", 32 << 10)]);
+    net.connect(0, 1);
+    net.settle();
+    let (now, origin) = (net.now(), net.nodes[0].shared.identity.origin);
+    let (zone, inbound) = (&net.nodes[1].keyval, &mut net.links[0].inbound);
+    let full = (0..).find(|i| zone.set(format!("key-{i}"), [b'x'; 500], now.time, Expiry::Never).is_err());
+    let batch = |from_seq_excluded, key: &[u8]| {
+        let mut encoder = sync_proto::BatchEncoder::new(0, from_seq_excluded, origin.raw(), 1024);
+        let stamp = sync_store::Stamp::from_raw(now.time.as_millis() << 16).raw();
+        let row = sync_proto::RowRef {
+            key,
+            value: &[b'y'; 500],
+            stamp,
+            writer: origin.raw(),
+            ..Default::default()
+        };
+        assert!(encoder.push(&row));
+        body(&encoder.finish())
+    };
+    inbound.handle_frame(now, batch(100, b"first")).expect("a batch beyond a gap");
+    assert_eq!(zone.get("first", now.time), None, "there is no room");
+    for i in 0..full.expect("it gets full") {
+        zone.remove(format!("key-{i}"), now.time).expect("there is room for that");
+    }
+    inbound.handle_frame(now, batch(101, b"second")).expect("a batch");
+    assert!(zone.get("second", now.time).is_some(), "now there is room");
+    let vector = vec![Known { origin: origin.raw(), through_seq: 100 }];
+    let end = Kind::CatchUpEnd(CatchUpEnd { vector, ..CatchUpEnd::default() });
+    inbound.handle_frame(now, body(&sync_proto::encode(&end))).expect("the end of a catch-up");
+    assert_eq!(Replica::vector(zone.as_ref()).get(origin), 100, "not through the batch that was refused");
+}
+
+#[test]
 fn who_does_not_belong_is_refused_with_the_reason() {
     let refusal = |a: TestNode, b: TestNode| {
         let mut net = Net::new(vec![a, b]);
