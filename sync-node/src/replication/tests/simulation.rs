@@ -39,7 +39,7 @@ impl Simulation {
         let count = rng.random_range(2..=4);
         let nodes = (1..=count).map(|raw| node_with(raw, "test", 1 << 18, settings.clone())).collect();
         let kills = rng.random_bool(0.5);
-        let skew_ms = if kills { 4_000 } else { 0 };
+        let skew_ms = if kills { 1_500 } else { 0 };
         let skews = (0..count).map(|_| Duration::from_millis(rng.random_range(0..=skew_ms))).collect();
         Self {
             net: Net::new(nodes),
