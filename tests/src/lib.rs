@@ -33,4 +33,4 @@ pub use pki::{Authority, Identity};
 pub use process::{Process, Signal};
 pub use repository::{Fence, fences, files, root};
 pub use traffic::{Acknowledged, Writers};
-pub use wait::{Elapsed, wait_for};
+pub use wait::{Elapsed, since_1970, wait_for};

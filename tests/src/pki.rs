@@ -3,11 +3,11 @@
 use std::fs;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
 
-use crate::Encryption;
+use crate::{Encryption, since_1970};
 
 /// Validity of a certificate made here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,9 +83,4 @@ impl Authority {
         fs::write(&key_file, key.serialize_pem()).expect("the directory is writable");
         Encryption::Tls { certificate: certificate_file, key: key_file, trusted: self.certificate.clone() }
     }
-}
-
-#[expect(clippy::disallowed_methods, reason = "certificates are valid in real time")]
-fn since_1970() -> Duration {
-    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("it is later than 1970")
 }

@@ -1,6 +1,6 @@
-//! Waiting with a deadline. The only place of the harness that reads a clock.
+//! Waiting with a deadline. The only place of the harness that reads clocks.
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 /// Between two looks at a condition: short beside anything waited for, long enough to leave the processor to the nodes.
 const PAUSE: Duration = Duration::from_millis(10);
@@ -25,6 +25,15 @@ impl Elapsed {
     pub fn seconds(self) -> f64 {
         self.get().as_secs_f64()
     }
+}
+
+/// The wall clock, for what is valid in real time: certificates, stamps.
+///
+/// # Panics
+/// Before 1970.
+#[expect(clippy::disallowed_methods, reason = "real processes run in real time")]
+pub fn since_1970() -> Duration {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("it is later than 1970")
 }
 
 /// Calls `look` until it returns `Ok`, and returns what it found.

@@ -8,9 +8,9 @@ use bytes::Bytes;
 use sync_proto::framing::FrameBuffer;
 use sync_proto::wire::frame::Kind;
 use sync_proto::wire::refuse::Code;
-use sync_proto::wire::{Batch, Hello};
-use sync_proto::{DEFAULT_FRAME_LIMIT, Message, VERSION, decode, encode};
-use tests::{Cluster, Config, Encryption, Node, SYNC_PORT, put_reaches};
+use sync_proto::wire::{Batch, Heartbeat, Hello, Zone, ZoneKind};
+use sync_proto::{BatchEncoder, DEFAULT_FRAME_LIMIT, Message, RowRef, VERSION, decode, encode};
+use tests::{Cluster, Config, Encryption, Node, SYNC_PORT, put_reaches, since_1970};
 
 /// More than a node takes to answer, or to give up on a handshake where the test sets a short time-out.
 const LIMIT: Duration = Duration::from_secs(30);
@@ -143,6 +143,46 @@ fn another_protocol_version_that_is_dialled_is_refused_by_name() {
     let dialler = nodes.iter_mut().find(|node| node.config.name == theirs.node).expect("one of the two");
     dialler.wait_complaint(&["version", &(VERSION + 1).to_string(), &address.to_string()]);
     goes_on(&nodes, "after");
+}
+
+#[test]
+fn a_peer_of_another_make_is_heard_to_the_last_frame_of_a_burst() {
+    // A peer that is not our code, only our protocol: it sends many batches in one write, and each of them counts. Repair would
+    // bring what gets lost only after a while, and only from those who have it.
+    const BATCHES: u64 = 100;
+    let cluster = Cluster::new(&["a", "b"], ZONES);
+    let nodes = start(&cluster, false);
+    let mut stranger = Stranger::dial(cluster.loopback("a").port(SYNC_PORT));
+    let zone = Zone { name: "one".to_owned(), kind: ZoneKind::Keyval.into(), vector: vec![] };
+    let clock_us = u64::try_from(since_1970().as_micros()).expect("microseconds fit");
+    let greeting = Hello { zones: vec![zone], clock_us, ..hello(VERSION) };
+    let origin = greeting.origin;
+    stranger.say(&encode(&Kind::Hello(greeting)));
+    let Some(Message::Hello(_)) = stranger.hear() else { panic!("a Hello is answered with a Hello") };
+
+    let mut burst = encode(&Kind::Heartbeat(Heartbeat { clock_us, ..Heartbeat::default() })).to_vec();
+    for number in 0..BATCHES {
+        let mut batch = BatchEncoder::new(0, number, origin, DEFAULT_FRAME_LIMIT);
+        let key = format!("burst-{number}");
+        let row = RowRef {
+            key: key.as_bytes(),
+            value: b"v",
+            stamp: (clock_us / 1000) << 16 | number,
+            ..RowRef::default()
+        };
+        assert!(batch.push(&row), "one row fits");
+        burst.extend_from_slice(&batch.finish());
+    }
+    stranger.say(&burst);
+    let mut acknowledged = 0;
+    while acknowledged < BATCHES {
+        match stranger.hear() {
+            Some(Message::Acknowledge(acknowledge)) => acknowledged = acknowledge.zones[0].through_seq,
+            Some(Message::Heartbeat(_)) => {}
+            other => panic!("{other:?} after {acknowledged} of {BATCHES} batches"),
+        }
+    }
+    assert_eq!(nodes[0].api.pairs("one").len() as u64, BATCHES);
 }
 
 #[test]
