@@ -1,7 +1,7 @@
 //! One link between two nodes in one process over loopback: how many records a second a node can push, from the write to the
 //! acknowledgement of the last one.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
@@ -9,6 +9,7 @@ use sync_node::Node;
 use sync_store::{Expiry, KeyvalZone, Time};
 use sync_transport::{Address, Pem, Server, TlsOptions};
 use tokio::runtime::Runtime;
+use tokio::time::Instant;
 
 /// Records written per iteration.
 const RECORDS: u32 = 50_000;

@@ -42,10 +42,11 @@ fn keyval_ops(c: &mut Criterion) {
             });
         },
     );
-    c.benchmark_group("keyval-set-uniform-1t").throughput(Throughput::Elements(1)).bench_function(
-        "sync-store",
-        |b| b.iter(|| zone.set(key(rng.random_range(0..RECORDS)), [8; 32], NOW, Expiry::Default)),
-    );
+    c.benchmark_group("keyval-set-uniform-1t")
+        .throughput(Throughput::Elements(1))
+        .bench_function("sync-store", |b| {
+            b.iter(|| zone.set(key(rng.random_range(0..RECORDS)), [8; 32], NOW, Expiry::Default))
+        });
     while zone.dirty_count() > 0 {
         zone.publish(NOW, &mut |_| true);
     }
@@ -82,10 +83,9 @@ fn limit_ops(c: &mut Criterion) {
     );
     let strict = LimitZone::builder("denied").size(1 << 20).rate("1r/h".parse().expect("a rate"));
     let strict = strict.build().expect("a zone");
-    c.benchmark_group("limit-denied-one-1t").throughput(Throughput::Elements(1)).bench_function(
-        "sync-store",
-        |b| b.iter(|| strict.check(b"one client", &Check::default(), NOW)),
-    );
+    c.benchmark_group("limit-denied-one-1t")
+        .throughput(Throughput::Elements(1))
+        .bench_function("sync-store", |b| b.iter(|| strict.check(b"one client", &Check::default(), NOW)));
 }
 
 fn sticky_ops(c: &mut Criterion) {
@@ -94,10 +94,9 @@ fn sticky_ops(c: &mut Criterion) {
         zone.learn(key(index), b"10.0.0.1:8080", NOW).expect("room");
     }
     let mut rng = SmallRng::seed_from_u64(1);
-    c.benchmark_group("sticky-lookup-uniform-1t").throughput(Throughput::Elements(1)).bench_function(
-        "sync-store",
-        |b| b.iter(|| zone.lookup(key(rng.random_range(0..RECORDS / 2)), NOW)),
-    );
+    c.benchmark_group("sticky-lookup-uniform-1t")
+        .throughput(Throughput::Elements(1))
+        .bench_function("sync-store", |b| b.iter(|| zone.lookup(key(rng.random_range(0..RECORDS / 2)), NOW)));
 }
 
 criterion_group!(benches, keyval_ops, limit_ops, sticky_ops);

@@ -81,13 +81,16 @@ impl Session<'_> {
             let wake = self.hub.at(self.machine.lock().poll_timeout());
             tokio::select! {
                 frame = receiver.recv() => {
-                    let mut frame = frame?;
-                    for _ in 0..FRAMES_PER_ACKNOWLEDGEMENT {
-                        if let Some(end) = self.handle(frame)? {
+                    let mut next = frame?;
+                    for handled in 1.. {
+                        if let Some(end) = self.handle(next)? {
                             return Ok(end);
                         }
+                        if handled == FRAMES_PER_ACKNOWLEDGEMENT {
+                            break;
+                        }
                         match receiver.try_recv()? {
-                            Some(next) => frame = Some(next),
+                            Some(frame) => next = Some(frame),
                             None => break,
                         }
                     }
