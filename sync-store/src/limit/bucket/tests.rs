@@ -122,10 +122,10 @@ fn run(steps: &[Step], jitters: &[u64]) -> ([View; 3], u64) {
         }
     }
     let end = now;
-    for who in 0..3 {
+    for (who, oldest) in oldest_debt.into_iter().enumerate() {
         let latest = publish(&mut nodes, who, end, &mut jitters);
-        if oldest_debt[who] != u64::MAX {
-            delta = delta.max(latest.saturating_sub(oldest_debt[who]));
+        if oldest != u64::MAX {
+            delta = delta.max(latest.saturating_sub(oldest));
         }
     }
     deliver(&mut nodes, u64::MAX - 1);

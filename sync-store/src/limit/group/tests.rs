@@ -1,7 +1,10 @@
-use super::super::bucket::{Terms, Verdict, View};
+use super::super::bucket::View;
+#[cfg(loom)]
+use super::super::bucket::{Terms, Verdict};
 use super::super::found::Snapshot;
 use super::*;
 
+#[cfg(loom)]
 const TERMS: Terms = Terms { interval_ns: 10, burst: 9, delay: None };
 
 fn key(name: &str) -> LimitKey {
@@ -26,6 +29,7 @@ fn put(words: &[AtomicU64], name: &str, tat: u64, debt: i64) {
 }
 
 /// Charges as the zone does; whether it was admitted. Whether the key was inserted is of no account.
+#[cfg(loom)]
 fn charge(words: &[AtomicU64], name: &str, now: u64) -> bool {
     loop {
         if let Some(found) = group(words).find(&key(name)) {
@@ -39,7 +43,6 @@ fn charge(words: &[AtomicU64], name: &str, now: u64) -> bool {
             Inserted::Again { .. } => {}
             Inserted::Busy => return false,
         }
-        #[cfg(loom)]
         loom::thread::yield_now();
     }
 }
