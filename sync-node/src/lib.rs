@@ -70,3 +70,8 @@ pub mod status;
 pub use builder::NodeBuilder;
 pub use error::Error;
 pub use node::Node;
+
+/// The example of the README compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;
