@@ -129,6 +129,8 @@ impl Inbound {
                 self.heartbeat_at = now.elapsed;
                 self.repair_at = now.elapsed;
                 self.heartbeat(now, &heartbeat)?;
+                // One event a frame: a link of no common zone says with its next heartbeat that it joined.
+                self.joined = false;
                 Ok(Some(Event::Activated))
             }
             (State::Active, Message::Heartbeat(heartbeat)) => self.heartbeat(now, &heartbeat),
