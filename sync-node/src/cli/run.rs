@@ -167,7 +167,10 @@ impl Running {
             served.api.set_grants(api.grants.clone());
         }
         self.log.set_level(config.log_level);
-        self.config = config;
+        // The rest stays as it was started: whatever needs a restart is named by every reload until there is one.
+        if let (Some(running), Some(loaded)) = (&mut self.config.zone_sync, &config.zone_sync) {
+            running.shutdown_timeout = loaded.shutdown_timeout;
+        }
         info!("reloaded");
     }
 }
