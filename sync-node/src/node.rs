@@ -216,13 +216,16 @@ impl Node {
         }
     }
 
-    /// [`status`](Self::status) with the digest of every zone: reads all zones.
+    /// [`status`](Self::status) with the digest of every zone: reads all zones. The digests are taken first: on nodes with equal digests
+    /// and nothing pending, the other figures are of that content or of a later one.
     pub fn status_with_digests(&self) -> Status {
-        let mut status = self.status();
         let now = self.now();
-        for replica in self.inner.zones.replicas() {
-            if let Some(zone) = status.zones.get_mut(replica.name()) {
-                zone.digest = Some(format!("{:016x}", replica.digest(now)));
+        let digests: Vec<_> =
+            self.inner.zones.replicas().map(|r| (r.name().to_owned(), r.digest(now))).collect();
+        let mut status = self.status();
+        for (zone, digest) in digests {
+            if let Some(zone) = status.zones.get_mut(&zone) {
+                zone.digest = Some(format!("{digest:016x}"));
             }
         }
         status
