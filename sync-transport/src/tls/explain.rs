@@ -33,7 +33,9 @@ fn certificate_fault(error: &CertificateError) -> String {
         }
         E::Revoked => "a certificate that is revoked".to_owned(),
         E::UnknownIssuer => "a certificate signed by an unknown authority".to_owned(),
-        E::BadSignature => "a certificate with a wrong signature".to_owned(),
+        E::BadSignature => {
+            "a certificate with a wrong signature (by another authority of the same name, perhaps)".to_owned()
+        }
         E::BadEncoding => "a certificate that cannot be read".to_owned(),
         E::NotValidForName => "a certificate for another name".to_owned(),
         E::NotValidForNameContext { expected, presented } => {
@@ -70,7 +72,9 @@ fn alert_cause(alert: AlertDescription) -> String {
         }
         A::CertificateRequired | A::NoCertificate => "it requires a certificate, and we presented none",
         A::AccessDenied => "our certificate is valid, but grants no access",
-        A::DecryptError => "a signature of ours is wrong",
+        A::DecryptError => {
+            "a signature of ours is wrong, perhaps our certificate's, by another authority of the same name"
+        }
         A::ProtocolVersion => "no TLS version in common",
         A::HandshakeFailure | A::InsufficientSecurity => {
             "no TLS parameters in common, or no certificate from us"
