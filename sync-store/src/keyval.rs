@@ -88,7 +88,7 @@ pub struct KeyvalZone {
     timeout_ms: Option<u64>,
 }
 
-replica_by_table!(KeyvalZone);
+replica_by_table!(KeyvalZone, match_by);
 
 impl KeyvalZone {
     /// Begins a zone; `name` is what other nodes know it by.

@@ -6,7 +6,6 @@ use crate::words::{LINE, Ordering};
 
 /// How a keyval zone finds the record for a key that is looked up: the `type` of the zone.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-#[non_exhaustive]
 pub enum MatchBy {
     /// The same bytes (`type = "string"`).
     #[default]

@@ -7,6 +7,7 @@ use std::fmt;
 use std::task::{Context, Poll};
 
 use crate::Error;
+use crate::lengths::MatchBy;
 use crate::stamp::{Dot, Origin, Stamp};
 use crate::time::Time;
 use crate::version_vector::VersionVector;
@@ -129,6 +130,11 @@ pub trait Replica: Send + Sync + fmt::Debug {
 
     /// The zone's kind.
     fn kind(&self) -> ZoneKind;
+
+    /// How keys are matched. Zones that differ in it have keys of different form and do not synchronize.
+    fn match_by(&self) -> MatchBy {
+        MatchBy::Exact
+    }
 
     /// The origin that this node publishes under.
     fn origin(&self) -> Origin;

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use sync_proto::VERSION;
 use sync_proto::wire::refuse::Code;
-use sync_proto::wire::{Hello, Zone};
-use sync_store::{Origin, VersionVector, ZoneKind};
+use sync_proto::wire::{Hello, Zone, ZoneKind as WireKind};
+use sync_store::{MatchBy, Origin, Replica, VersionVector, ZoneKind};
 
 use super::clock_offset::micros;
 use super::{LinkError, Now, Shared, known, vector};
@@ -31,7 +31,7 @@ pub(crate) struct PeerZone {
 pub(crate) fn hello(shared: &Shared, now: Now) -> Hello {
     let zones = shared.zones.iter().map(|zone| Zone {
         name: zone.replica.name().to_owned(),
-        kind: wire_kind(zone.replica.kind()) as i32,
+        kind: wire_kind(zone.replica.as_ref()) as i32,
         vector: known(&zone.replica.vector()),
     });
     Hello {
@@ -98,11 +98,11 @@ fn match_zones(shared: &Shared, hello: &Hello, origin: Origin) -> Peer {
                 mismatches.push(format!("zone {:?} exists only on {:?}", zone.name, hello.node));
                 None
             }
-            Some(index) if wire_kind(shared.zones[index].replica.kind()) as i32 != zone.kind => {
+            Some(index) if wire_kind(shared.zones[index].replica.as_ref()) as i32 != zone.kind => {
                 mismatches.push(format!(
                     "zone {:?} is a {} zone on {:?}, a {} zone on {:?}: it does not synchronize",
                     zone.name,
-                    shared.zones[index].replica.kind().as_str(),
+                    kind_name(wire_kind(shared.zones[index].replica.as_ref()) as i32),
                     shared.identity.name,
                     kind_name(zone.kind),
                     hello.node,
@@ -130,19 +130,23 @@ fn match_zones(shared: &Shared, hello: &Hello, origin: Origin) -> Peer {
     Peer { origin, name: hello.node.clone(), zones, mismatches }
 }
 
-fn wire_kind(kind: ZoneKind) -> sync_proto::wire::ZoneKind {
-    match kind {
-        ZoneKind::Keyval => sync_proto::wire::ZoneKind::Keyval,
-        ZoneKind::Sticky => sync_proto::wire::ZoneKind::Sticky,
-        ZoneKind::Limit => sync_proto::wire::ZoneKind::Limit,
+fn wire_kind(zone: &dyn Replica) -> WireKind {
+    match (zone.kind(), zone.match_by()) {
+        (ZoneKind::Keyval, MatchBy::Exact) => WireKind::Keyval,
+        (ZoneKind::Keyval, MatchBy::Ip) => WireKind::KeyvalIp,
+        (ZoneKind::Keyval, MatchBy::Prefix) => WireKind::KeyvalPrefix,
+        (ZoneKind::Sticky, _) => WireKind::Sticky,
+        (ZoneKind::Limit, _) => WireKind::Limit,
     }
 }
 
 fn kind_name(kind: i32) -> &'static str {
-    match sync_proto::wire::ZoneKind::try_from(kind) {
-        Ok(sync_proto::wire::ZoneKind::Keyval) => "keyval",
-        Ok(sync_proto::wire::ZoneKind::Sticky) => "sticky",
-        Ok(sync_proto::wire::ZoneKind::Limit) => "limit",
-        Ok(sync_proto::wire::ZoneKind::Unspecified) | Err(_) => "unknown",
+    match WireKind::try_from(kind) {
+        Ok(WireKind::Keyval) => "keyval",
+        Ok(WireKind::KeyvalIp) => "keyval (type ip)",
+        Ok(WireKind::KeyvalPrefix) => "keyval (type prefix)",
+        Ok(WireKind::Sticky) => "sticky",
+        Ok(WireKind::Limit) => "limit",
+        Ok(WireKind::Unspecified) | Err(_) => "unknown",
     }
 }

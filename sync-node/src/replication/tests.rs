@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 use sync_proto::framing::parse_length;
 use sync_proto::wire::refuse::Code;
-use sync_store::{Check, Expiry, KeyvalZone, LimitZone, Rate, StickyZone};
+use sync_store::{Check, Expiry, KeyvalZone, LimitZone, MatchBy, Rate, StickyZone};
 
 use super::inbound::{self, Inbound};
 use super::outbound::{self, Outbound};
@@ -508,4 +508,38 @@ fn hostile_frames_are_refused_without_harm() {
 
 fn net_origin(raw: u64) -> u64 {
     Origin::from_raw(raw).expect("not zero").raw()
+}
+
+/// A node with one keyval zone of that name and type.
+fn node_that_matches(raw: u64, name: &str, match_by: MatchBy) -> TestNode {
+    let mut node = node(raw);
+    let zone = KeyvalZone::builder(name).size(1 << 20).origin(node.shared.identity.origin).match_by(match_by);
+    node.keyval = Arc::new(zone.build().expect("a zone"));
+    let zones = vec![Arc::clone(&node.keyval) as Arc<dyn Replica>];
+    node.shared = Arc::new(Shared::new(node.shared.identity.clone(), settings(), zones));
+    node
+}
+
+#[test]
+fn zones_that_match_otherwise_are_reported_and_links_without_a_common_zone_join() {
+    let others = [
+        (
+            node_that_matches(2, "kv", MatchBy::Ip),
+            "a keyval zone on \"node-1\", a keyval (type ip) zone on \"node-2\"",
+        ),
+        (node_that_matches(2, "elsewhere", MatchBy::Exact), "zone \"elsewhere\" exists only on \"node-2\""),
+    ];
+    for (other, words) in others {
+        let mut net = Net::new(vec![node_that_matches(1, "kv", MatchBy::Exact), other]);
+        net.mesh();
+        net.set(0, "hello", "1");
+        net.settle();
+        for link in &net.links {
+            let peer = if link.from == 0 { link.outbound.peer() } else { link.inbound.peer() };
+            let mismatches = &peer.expect("greeted").mismatches;
+            assert!(mismatches.iter().any(|m| m.contains(words)), "{mismatches:?}");
+            assert!(link.joined, "{} → {}", link.from, link.to);
+        }
+        assert_eq!(net.nodes[1].keyval.len(net.now().time), 0);
+    }
 }

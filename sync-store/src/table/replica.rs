@@ -1,8 +1,8 @@
 //! What makes a zone with a table a [`Replica`](crate::Replica): every call goes to the table.
 
-/// Implements [`Replica`](crate::Replica) for a zone with a field `table`.
+/// Implements [`Replica`](crate::Replica) for a zone with a field `table`, and one that says how it matches keys if not exactly.
 macro_rules! replica_by_table {
-    ($zone:ty) => {
+    ($zone:ty $(, $match_by:ident)?) => {
         impl $crate::Replica for $zone {
             fn name(&self) -> &str {
                 &self.table.settings().name
@@ -11,6 +11,10 @@ macro_rules! replica_by_table {
             fn kind(&self) -> $crate::ZoneKind {
                 self.table.settings().kind
             }
+
+            $(fn match_by(&self) -> $crate::MatchBy {
+                self.$match_by
+            })?
 
             fn origin(&self) -> $crate::Origin {
                 self.table.settings().origin
