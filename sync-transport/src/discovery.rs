@@ -197,6 +197,10 @@ impl Shared {
                 None => tracing::info!(%server, "the name can be looked up again"),
             }
         }
+        let is_first = round.is_known && !entry.state.is_known;
+        if round.error.is_none() && round.targets.is_empty() && (is_first || !entry.targets.is_empty()) {
+            tracing::warn!(%server, "the name has no addresses (any more)");
+        }
         if entry.targets != round.targets {
             let (before, now) = (entry.targets.len(), round.targets.len());
             tracing::info!(%server, before, now, "targets have changed");

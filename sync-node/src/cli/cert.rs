@@ -111,7 +111,9 @@ pub(crate) fn main(command: &Command) -> Result<()> {
 /// A new certificate authority.
 pub(crate) fn make_ca(now: Time, days: u32) -> Result<Pair> {
     let key = KeyPair::generate()?;
-    let mut params = params("sync-node CA", now, days);
+    // A name of its own, so that a certificate of another CA is known as such and not taken for one of this with a wrong signature.
+    let name = format!("sync-node CA {:08x}", rand::random::<u32>());
+    let mut params = params(&name, now, days);
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     let certificate = params.self_signed(&key)?;

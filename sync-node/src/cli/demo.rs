@@ -3,6 +3,14 @@
 //! Real nodes with certificates made a moment ago, mutual TLS over loopback, traffic on a zone of each kind, figures while it runs and
 //! a summary at the end. It succeeds only if all nodes ended with the same content.
 
+/// Prints a line. Nobody reading it (`demo | head`) is no reason to stop.
+macro_rules! say {
+    ($($text:tt)*) => {{
+        use std::io::Write as _;
+        let _ = writeln!(std::io::stdout(), $($text)*);
+    }};
+}
+
 mod report;
 mod traffic;
 
@@ -53,15 +61,15 @@ pub(crate) fn main(demo: &Demo) -> Result<()> {
 }
 
 async fn run(demo: &Demo) -> Result<()> {
-    println!("Starting {} nodes with fresh certificates, mutual TLS on loopback…", demo.nodes);
+    say!("Starting {} nodes with fresh certificates, mutual TLS on loopback…", demo.nodes);
     let nodes = Arc::new(start(demo.nodes).await?);
     for (index, node) in nodes.iter().enumerate() {
         let address = serve(node, API_PORT + index as u16).await?;
-        println!("  {}  API http://{address}/api/9/  status http://{address}/v1/status", node.name());
+        say!("  {}  API http://{address}/api/9/  status http://{address}/v1/status", node.name());
     }
     joined(&nodes).await?;
 
-    println!("All connected. Traffic on three zones for {:?}:", demo.duration);
+    say!("All connected. Traffic on three zones for {:?}:", demo.duration);
     let traffic = Arc::new(Traffic::new(Arc::clone(&nodes)));
     let running = traffic.start();
     let started = Instant::now();
@@ -81,7 +89,7 @@ async fn run(demo: &Demo) -> Result<()> {
     let equal = timeout(PATIENCE, equal(&nodes)).await.is_ok();
     report.summary(elapsed, equal);
     if demo.keep_running {
-        println!("\nThe nodes keep running; try the addresses above. Ctrl-C ends them.");
+        say!("\nThe nodes keep running; try the addresses above. Ctrl-C ends them.");
         tokio::signal::ctrl_c().await?;
     }
     for node in nodes.iter() {

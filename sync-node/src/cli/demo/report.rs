@@ -30,7 +30,7 @@ impl Report {
         let traffic = &self.traffic;
         let mut delays = traffic.delays.lock().clone();
         let (p50, p99) = percentiles(&mut delays);
-        println!(
+        say!(
             "{:>4} s  writes {:>8}  session look-ups {:>8}  admitted {:>6} of {:>6}  converged p50 {} p99 {}",
             elapsed.as_secs(),
             traffic.writes.load(Ordering::Relaxed),
@@ -43,11 +43,11 @@ impl Report {
     }
 
     pub(super) fn summary(&self, elapsed: Duration, equal: bool) {
-        println!("\nRecords per node             {KEYVAL:>10} {STICKY:>10} {LIMIT:>10}");
+        say!("\nRecords per node             {KEYVAL:>10} {STICKY:>10} {LIMIT:>10}");
         for node in self.nodes.iter() {
             let status = node.status();
             let records = |zone| status.zones.get(zone).map_or(0, |zone| zone.records_total);
-            println!(
+            say!(
                 "  {:<26} {:>10} {:>10} {:>10}",
                 node.name(),
                 records(KEYVAL),
@@ -55,18 +55,18 @@ impl Report {
                 records(LIMIT)
             );
         }
-        println!("Content                      {}", if equal { "equal on all nodes" } else { "NOT EQUAL" });
+        say!("Content                      {}", if equal { "equal on all nodes" } else { "NOT EQUAL" });
         let mut delays = self.traffic.delays.lock().clone();
         let (p50, p99) = percentiles(&mut delays);
-        println!(
+        say!(
             "Convergence delay            p50 {}, p99 {} (from a write until every node reads it; {} samples)",
             millis(p50),
             millis(p99),
             delays.len()
         );
         let allowed = self.rate as f64 * elapsed.as_secs_f64() + self.burst as f64;
-        println!(
-            "Limit of {} r/s, burst {}    {} of {} requests admitted; the limit for the cluster allows {allowed:.0} in {:.1} s",
+        say!(
+            "Limit of {} r/s, burst {}    {} of {} requests admitted; {allowed:.0} in {:.1} s, and what is on its way between nodes",
             self.rate,
             self.burst,
             self.traffic.admitted.load(Ordering::Relaxed),
@@ -75,7 +75,7 @@ impl Report {
         );
         let sent = self.records_sent();
         let bytes = bytes_out(&self.nodes).saturating_sub(self.bytes_before);
-        println!(
+        say!(
             "On the wire                  {:.1} bytes per record, everything included ({sent} records sent)",
             bytes as f64 / sent.max(1) as f64
         );
