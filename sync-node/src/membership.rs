@@ -173,15 +173,17 @@ impl Membership {
     }
 
     /// A dialled link, or the attempt to dial it, has ended. `code` is that of a refusal, ours or the peer's.
+    /// False if the attempt before it ended with the same error: nobody needs to read that again.
     pub(crate) fn handle_disconnected(
         &mut self,
         now: Duration,
         link: LinkId,
         code: Option<Code>,
         error: Option<String>,
-    ) {
+    ) -> bool {
         let mut rng = self.rng.clone();
-        let Some(state) = self.target_of(link) else { return };
+        let Some(state) = self.target_of(link) else { return true };
+        let is_news = state.error != error;
         let lost = state.outgoing.origin();
         // A link that stood and broke may have broken in the middle of the first catch-up: whether the peer is still to be reached
         // shows at the next attempt. And that one comes soon; not so if one side refused what the other sent, or both would begin
@@ -206,6 +208,7 @@ impl Membership {
                 other.outgoing = Outgoing::Waiting { at: now, at_least: now };
             }
         }
+        is_news
     }
 
     /// A peer's link became active: it takes the place of an older one from the same origin. An error refuses it.

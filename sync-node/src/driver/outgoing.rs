@@ -31,21 +31,19 @@ pub(super) async fn run(hub: Arc<Hub>, link: LinkId, target: Target) {
         }
         Err(end) => end,
     };
-    let (code, error) = match end {
-        End::Closed(reason) => {
-            info!(peer = %target, reason, "link to peer closed");
-            (None, None)
-        }
-        End::Failed { code: Some(Code::Self_), .. } => {
-            debug!(%target, "the target is this node itself");
-            (Some(Code::Self_), None)
-        }
-        End::Failed { code, message, .. } => {
-            warn!(peer = %target, error = message, "link to peer failed");
-            (code, Some(message))
-        }
+    let (code, error, reason) = match end {
+        End::Closed(reason) => (None, None, reason),
+        End::Failed { code: Some(Code::Self_), message, .. } => (Some(Code::Self_), None, message),
+        End::Failed { code, message, .. } => (code, Some(message.clone()), message),
     };
-    hub.membership.lock().handle_disconnected(hub.now().elapsed, link, code, error);
+    let failed = error.is_some();
+    let is_news = hub.membership.lock().handle_disconnected(hub.now().elapsed, link, code, error);
+    match (code, failed) {
+        (Some(Code::Self_), _) => debug!(%target, "the target is this node itself"),
+        (_, false) => info!(peer = %target, reason, "link to peer closed"),
+        (_, true) if is_news => warn!(peer = %target, error = reason, "link to peer failed"),
+        (_, true) => debug!(peer = %target, error = reason, "link to peer failed again"),
+    }
     hub.forget(link);
 }
 

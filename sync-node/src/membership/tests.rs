@@ -31,11 +31,14 @@ fn targets_are_dialled_once_and_again_after_a_failure() {
     assert_eq!(dialled.len(), 2);
     assert_eq!(dial(&mut m, RETRY * 100), [], "both are being dialled");
     assert!(m.handle_connected(dialled[0].0, origin(1), "one"));
-    m.handle_disconnected(Duration::ZERO, dialled[1].0, None, Some("connection refused".to_owned()));
+    let refused = || Some("connection refused".to_owned());
+    assert!(m.handle_disconnected(Duration::ZERO, dialled[1].0, None, refused()));
     let due = m.poll_timeout().expect("a retry");
     assert!(due >= RETRY);
     assert_eq!(dial(&mut m, due - Duration::from_nanos(1)), []);
-    assert_eq!(dial(&mut m, due).len(), 1);
+    let again = dial(&mut m, due);
+    assert_eq!(again.len(), 1);
+    assert!(!m.handle_disconnected(due, again[0].0, None, refused()), "the same error is no news");
     let views: Vec<_> = m.targets().map(|t| (t.name.to_owned(), t.error.map(str::to_owned))).collect();
     assert_eq!(views, [("one".to_owned(), None), (String::new(), Some("connection refused".to_owned()))]);
 }
