@@ -62,6 +62,8 @@ struct TargetState {
     tried: bool,
     name: String,
     error: Option<String>,
+    /// Whether one side refused the other at the latest attempt: the target is there, but this node is not in its cluster.
+    refused: bool,
 }
 
 #[derive(Debug)]
@@ -128,6 +130,7 @@ impl Membership {
                 tried: false,
                 name: String::new(),
                 error: None,
+                refused: false,
             });
             self.targets.insert(target.clone(), state);
         }
@@ -165,6 +168,7 @@ impl Membership {
         let Some(state) = self.target_of(link) else { return false };
         state.tried = true;
         state.error = None;
+        state.refused = false;
         name.clone_into(&mut state.name);
         state.outgoing =
             if double { Outgoing::SameAs { origin } } else { Outgoing::Connected { link, origin } };
@@ -194,6 +198,7 @@ impl Membership {
             state.backoff.reset();
         }
         state.error = error;
+        state.refused = code.is_some_and(|code| code != Code::Self_);
         state.outgoing = match code {
             Some(Code::Self_) => Outgoing::Myself,
             _ => {
@@ -304,8 +309,16 @@ impl Membership {
         });
         // A peer may have dialled us whom we cannot dial.
         let under_way = || self.incoming.values().find(|incoming| !incoming.joined);
+        // Whom nobody takes in is in no cluster: it would decide alone, and nobody would notice.
+        let outcast = || {
+            let (target, state) = self.targets.iter().find(|(_, state)| state.refused)?;
+            let error = state.error.as_deref().unwrap_or_default();
+            (self.nodes_online() == 0)
+                .then(|| format!("no peer accepts this node; {}: {error}", target.address))
+        };
         target
             .or_else(|| under_way().map(|incoming| format!("catch-up from {:?} is under way", incoming.name)))
+            .or_else(outcast)
     }
 
     /// Distinct peers that some link connects.

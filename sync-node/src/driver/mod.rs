@@ -266,6 +266,10 @@ impl From<sync_transport::Error> for End {
         let code = match error {
             sync_transport::Error::FrameTooLarge { .. } => Code::Limit,
             sync_transport::Error::NotFrames { .. } => Code::Malformed,
+            // A refusal too, told by TLS itself.
+            error if error.is_handshake_failure() => {
+                return Self::Failed { code: Some(Code::Unspecified), message, frame: None };
+            }
             _ => return Self::failed(message),
         };
         LinkError::Refused { code, message }.into()

@@ -173,3 +173,21 @@ fn a_node_that_dials_us_is_dialled_soon() {
     assert_eq!(m.handle_accepted(99, origin(5), "five"), Ok(()));
     assert_eq!(m.poll_timeout(), Some(now + RETRY_PAUSE_MIN));
 }
+
+#[test]
+fn whom_every_peer_refuses_is_not_ready() {
+    let mut m = membership();
+    m.handle_targets(Duration::ZERO, &[target(1), target(2)], true);
+    let dialled = dial(&mut m, Duration::ZERO);
+    m.handle_disconnected(Duration::ZERO, dialled[0].0, None, Some("connection refused".to_owned()));
+    m.handle_disconnected(
+        Duration::ZERO,
+        dialled[1].0,
+        Some(Code::Cluster),
+        Some("another cluster".to_owned()),
+    );
+    assert!(m.unjoined().expect("a reason").contains("another cluster"));
+    assert_eq!(m.handle_accepted(9, origin(5), "five"), Ok(()));
+    m.handle_joined(9);
+    assert_eq!(m.unjoined(), None, "one peer is enough");
+}
