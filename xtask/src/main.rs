@@ -63,7 +63,9 @@ const STEPS: [Step; 8] = [
         name: "package",
         why: "each library as crates.io would get it, built from what is in the archive",
         environment: &[],
-        commands: &["cargo package --locked --allow-dirty -p sync-proto -p sync-store -p sync-transport"],
+        commands: &[
+            "cargo package --locked --allow-dirty -p sync-proto -p sync-store -p sync-transport -p sync-node",
+        ],
     },
 ];
 
