@@ -66,7 +66,7 @@ impl Report {
         );
         let allowed = self.rate as f64 * elapsed.as_secs_f64() + self.burst as f64;
         say!(
-            "Limit of {} r/s, burst {}    {} of {} requests admitted; {allowed:.0} in {:.1} s, and what is on its way between nodes",
+            "Limit of {} r/s, burst {}    {} of {} requests admitted; it allows {allowed:.0} in {:.1} s, and a few on their way between nodes",
             self.rate,
             self.burst,
             self.traffic.admitted.load(Ordering::Relaxed),
