@@ -85,7 +85,26 @@ pub(crate) fn examine(shared: &Shared, hello: &Hello, now: Now) -> Result<Peer, 
         );
         return refuse(Code::Limit, message);
     }
-    Ok(match_zones(shared, hello, origin))
+    let peer = match_zones(shared, hello, origin);
+    for zone in &peer.zones {
+        if let Some(id) = zone.ours {
+            check_claim(shared, id, &zone.vector)?;
+        }
+    }
+    Ok(peer)
+}
+
+/// Refuses a vector by which a peer knows more of this node than it has published.
+pub(crate) fn check_claim(shared: &Shared, zone: usize, vector: &VersionVector) -> Result<(), LinkError> {
+    let replica = &shared.zones[zone].replica;
+    let (claimed, published) = (vector.get(shared.identity.origin), replica.published_seq());
+    if claimed <= published {
+        return Ok(());
+    }
+    Err(LinkError::malformed(format!(
+        "it claims to know {claimed} records of this node's zone {:?}, which has published {published}",
+        replica.name(),
+    )))
 }
 
 fn match_zones(shared: &Shared, hello: &Hello, origin: Origin) -> Peer {

@@ -11,9 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use sync_proto::wire::frame::Kind;
 use sync_proto::wire::refuse::Code;
-use sync_proto::wire::{
-    Acknowledge, CatchUpEnd, Goodbye, Heartbeat, Hello, Refuse, Request, ZoneAcknowledge,
-};
+use sync_proto::wire::{Acknowledge, CatchUpEnd, Goodbye, Heartbeat, Hello, Request, ZoneAcknowledge};
 use sync_proto::{BatchView, CatchUpView, Message, RowRef, encode};
 use sync_store::{Applied, Error as StoreError, Record, VersionVector, ZoneKind};
 
@@ -113,13 +111,8 @@ impl Inbound {
 
     /// Takes the body of a frame from the peer.
     pub(crate) fn handle_frame(&mut self, now: Now, body: Bytes) -> Result<Option<Event>, LinkError> {
-        let message = sync_proto::decode(body)
-            .map_err(|e| LinkError::Refused { code: e.refuse_code(), message: e.to_string() })?;
-        match (&self.state, message) {
-            (_, Message::Refuse(Refuse { code, message })) => {
-                let code = Code::try_from(code).unwrap_or(Code::Unspecified);
-                Err(LinkError::RefusedByPeer { code, message })
-            }
+        match (&self.state, sync_proto::decode(body)?) {
+            (_, Message::Refuse(refuse)) => Err(LinkError::by_peer(refuse)),
             (State::Greeting, Message::Hello(hello)) => self.greet(now, &hello).map(Some),
             (_, Message::Goodbye(Goodbye { reason })) => Ok(Some(Event::Goodbye(reason))),
             // A kind of a later version: the protocol grows by what older nodes may skip.
@@ -152,9 +145,6 @@ impl Inbound {
     fn greet(&mut self, now: Now, hello: &Hello) -> Result<Event, LinkError> {
         let peer = handshake::examine(&self.shared, hello, now)?;
         for zone in &peer.zones {
-            if let Some(id) = zone.ours {
-                check_claim(&self.shared, id, &zone.vector)?;
-            }
             self.zones.push(ZoneLink {
                 ours: zone.ours,
                 ahead: None,
@@ -244,7 +234,7 @@ impl Inbound {
             }
         };
         let covers = vector(&end.vector);
-        check_claim(&shared, id, &covers)?;
+        handshake::check_claim(&shared, id, &covers)?;
         let mut covers: VersionVector =
             covers.iter().filter(|(origin, _)| spoken_for.contains(origin)).collect();
         if !std::mem::take(&mut link.refused) {
@@ -268,7 +258,7 @@ impl Inbound {
         for zone in &heartbeat.vectors {
             let Some((_, id)) = self.zone(zone.zone, "vector")? else { continue };
             let vector = vector(&zone.vector);
-            check_claim(&self.shared, id, &vector)?;
+            handshake::check_claim(&self.shared, id, &vector)?;
             self.shared.repair.lock().heard(id, self.link, from, vector);
         }
         // A link of no common zone has nothing to join.
@@ -358,19 +348,6 @@ impl Drop for Inbound {
             link.ours.into_iter().for_each(|id| repair.suspect_orphans(id));
         }
     }
-}
-
-/// Refuses a vector by which a peer knows more of this node than it has published.
-fn check_claim(shared: &Shared, zone: usize, vector: &VersionVector) -> Result<(), LinkError> {
-    let replica = &shared.zones[zone].replica;
-    let (claimed, published) = (vector.get(shared.identity.origin), replica.published_seq());
-    if claimed <= published {
-        return Ok(());
-    }
-    Err(LinkError::malformed(format!(
-        "it claims to know {claimed} records of this node's zone {:?}, which has published {published}",
-        replica.name(),
-    )))
 }
 
 /// Turns rows into records and applies them; errors become refusals that the peer is told.

@@ -155,7 +155,19 @@ pub(crate) enum LinkError {
     RefusedByPeer { code: sync_proto::wire::refuse::Code, message: String },
 }
 
+impl From<sync_proto::Error> for LinkError {
+    fn from(error: sync_proto::Error) -> Self {
+        Self::Refused { code: error.refuse_code(), message: error.to_string() }
+    }
+}
+
 impl LinkError {
+    /// What a Refuse of the peer says.
+    fn by_peer(refuse: sync_proto::wire::Refuse) -> Self {
+        let code = sync_proto::wire::refuse::Code::try_from(refuse.code).unwrap_or_default();
+        Self::RefusedByPeer { code, message: refuse.message }
+    }
+
     pub(crate) fn malformed(message: impl Into<String>) -> Self {
         Self::Refused { code: sync_proto::wire::refuse::Code::Malformed, message: message.into() }
     }

@@ -16,7 +16,7 @@ use bytes::Bytes;
 use std::sync::Arc;
 use sync_proto::wire::frame::Kind;
 use sync_proto::wire::refuse::Code;
-use sync_proto::wire::{CatchUpEnd, Goodbye, Heartbeat, Hello, Refuse, Request, ZoneVector};
+use sync_proto::wire::{CatchUpEnd, Goodbye, Heartbeat, Hello, Request, ZoneVector};
 use sync_proto::{CatchUpEncoder, Message, encode};
 use sync_store::{Origin, VersionVector};
 
@@ -161,13 +161,8 @@ impl Outbound {
 
     /// Takes the body of a frame from the peer.
     pub(crate) fn handle_frame(&mut self, now: Now, body: Bytes) -> Result<Option<Event>, LinkError> {
-        let message = sync_proto::decode(body)
-            .map_err(|e| LinkError::Refused { code: e.refuse_code(), message: e.to_string() })?;
-        match (&self.state, message) {
-            (_, Message::Refuse(Refuse { code, message })) => {
-                let code = Code::try_from(code).unwrap_or(Code::Unspecified);
-                Err(LinkError::RefusedByPeer { code, message })
-            }
+        match (&self.state, sync_proto::decode(body)?) {
+            (_, Message::Refuse(refuse)) => Err(LinkError::by_peer(refuse)),
             (_, Message::Goodbye(Goodbye { reason })) => Ok(Some(Event::Goodbye(reason))),
             // A kind of a later version: the protocol grows by what older nodes may skip.
             (_, Message::Unknown) => Ok(None),
@@ -208,12 +203,6 @@ impl Outbound {
             let Some(id) = zone.ours else { continue };
             let joined_through = self.shared.zones[id].log.lock().through_seq();
             let position = zone.vector.get(own);
-            if position > joined_through {
-                return Err(LinkError::malformed(format!(
-                    "it claims to know {position} records of this node's zone {:?}, which has published {joined_through}",
-                    self.shared.zones[id].replica.name(),
-                )));
-            }
             self.zones.push(ZoneLink {
                 id,
                 position,
