@@ -1,15 +1,18 @@
-//! One record in its block: four header words, then the key, then the value, each padded to whole words.
+//! One record in its block: two or three header words, then the key, then the value, each padded to whole words.
 //!
 //! ```text
-//! 0  head    removed 1 · value length 17 · key length 11
+//! 0  head    writer 16 · lag 12 · timed 1 · removed 1 · value length 17 · key length 11
 //! 1  stamp
-//! 2  writer
-//! 3  time    milliseconds: keyval when the record expires; sticky the last access as the cluster knows it
+//! 2  time    milliseconds, only if the head says `timed`. Keyval: when the record expires. Sticky: the last access
 //! …  key, value
 //! ```
 //!
-//! A block that a slot points to never changes. What may change in place beside a record, the last access of a session, lies in a column
-//! of its own beside the slots, so that a change that comes too late can never land in another record's bytes.
+//! The header is as small as it is so that a 16-byte key with a 32-byte value fills one cache line exactly: a lookup then costs two cache
+//! misses, the slot's and the record's, and no more. The writer is therefore an index into the zone's table of origins.
+//!
+//! A block that a slot points to never changes; whatever changes about a record, the last access of a session included, is a new
+//! record in another block. Words that change in place would have to be guarded against changes that come too late and land in another
+//! record's bytes.
 //!
 //! Readers race with the reuse of blocks. Whatever they load here, lengths included, may be of two different records, and is
 //! believed only after validation; until then everything is bounded by the region. Validation works because every store into a
@@ -17,34 +20,41 @@
 //! store and then executes its acquire fence also sees the slot changed. The compare-and-swap of the slot alone, even a sequentially
 //! consistent one, does not keep *later* stores behind it on ARM.
 
-use crate::stamp::{Origin, Stamp};
-use crate::words::{AtomicU64, LINE, Ordering, WORD, fence};
+use crate::stamp::Stamp;
+use crate::words::{AtomicU64, Ordering, UNIT, WORD, fence, prefetch};
 
 const HEAD: usize = 0;
 const STAMP: usize = 1;
-const WRITER: usize = 2;
-const TIME: usize = 3;
-const KEY: usize = 4;
+const TIME: usize = 2;
 
 /// The longest key in bytes that the head has bits for.
 pub(crate) const KEY_MAX: usize = 1024;
 /// The most bytes of key and value together.
 pub(crate) const RECORD_MAX: usize = 64 << 10;
+/// The largest lag that the head has bits for.
+pub(crate) const LAG_MAX: u16 = (1 << LAG_BITS) - 1;
 
 const KEY_BITS: u32 = 11;
 const VALUE_BITS: u32 = 17;
 const REMOVED_SHIFT: u32 = KEY_BITS + VALUE_BITS;
+const TIMED_SHIFT: u32 = REMOVED_SHIFT + 1;
+const LAG_SHIFT: u32 = TIMED_SHIFT + 1;
+const LAG_BITS: u32 = 12;
+const WRITER_SHIFT: u32 = LAG_SHIFT + LAG_BITS;
 const _: () = assert!(KEY_MAX < 1 << KEY_BITS && RECORD_MAX < 1 << VALUE_BITS);
+const _: () = assert!(WRITER_SHIFT + u16::BITS <= u64::BITS);
 
 /// The first word of a block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Head(u64);
 
 impl Head {
+    #[inline]
     pub(crate) const fn key_len(self) -> usize {
         (self.0 & ((1 << KEY_BITS) - 1)) as usize
     }
 
+    #[inline]
     pub(crate) const fn value_len(self) -> usize {
         (self.0 >> KEY_BITS & ((1 << VALUE_BITS) - 1)) as usize
     }
@@ -53,9 +63,28 @@ impl Head {
         self.0 >> REMOVED_SHIFT & 1 == 1
     }
 
-    /// Cache lines of the block.
-    pub(crate) const fn lines(self) -> u32 {
-        lines_needed(self.key_len(), self.value_len())
+    const fn timed(self) -> bool {
+        self.0 >> TIMED_SHIFT & 1 == 1
+    }
+
+    const fn lag(self) -> u16 {
+        (self.0 >> LAG_SHIFT) as u16 & LAG_MAX
+    }
+
+    /// The index of who wrote the record in the table of origins.
+    pub(crate) const fn writer(self) -> u16 {
+        (self.0 >> WRITER_SHIFT) as u16
+    }
+
+    /// The word where the key begins.
+    #[inline]
+    const fn key_at(self) -> usize {
+        TIME + self.timed() as usize
+    }
+
+    /// Units of the block.
+    pub(crate) const fn units(self) -> u32 {
+        units_needed(self.key_len(), self.value_len(), self.timed())
     }
 }
 
@@ -68,9 +97,10 @@ pub(crate) struct Draft<'a> {
 }
 
 impl Draft<'_> {
-    /// Cache lines that it needs.
-    pub(crate) const fn lines(&self) -> u32 {
-        lines_needed(self.key.len(), self.value.len())
+    /// Units that it needs.
+    #[inline]
+    pub(crate) const fn units(&self) -> u32 {
+        units_needed(self.key.len(), self.value.len(), self.header.time_ms != 0)
     }
 }
 
@@ -80,9 +110,12 @@ pub(crate) struct Header {
     /// A tombstone; its value is empty.
     pub(crate) removed: bool,
     pub(crate) stamp: Stamp,
-    pub(crate) writer: Origin,
-    /// Milliseconds since the Unix epoch. Keyval: when it expires, 0 = never. Sticky: the last access as the cluster knows it.
+    /// Who wrote it: an index into the zone's table of origins.
+    pub(crate) writer: u16,
+    /// Milliseconds since the Unix epoch. Keyval: when it expires, 0 = never. Sticky: the last access as this node knows it.
     pub(crate) time_ms: u64,
+    /// Sticky: how much later that is than what the cluster knows, in the zone's unit; [`LAG_MAX`] stands for anything larger.
+    pub(crate) lag: u16,
 }
 
 /// What there is to know of a record besides key and value.
@@ -94,13 +127,37 @@ pub(crate) struct Meta {
     pub(crate) lead: u8,
 }
 
+#[inline]
 const fn padded(bytes: usize) -> usize {
     bytes.div_ceil(WORD)
 }
 
-/// Cache lines that a record of these lengths needs.
-pub(crate) const fn lines_needed(key_len: usize, value_len: usize) -> u32 {
-    (KEY + padded(key_len) + padded(value_len)).div_ceil(LINE) as u32
+/// Units that a record of these lengths needs, with or without a time.
+#[inline]
+pub(crate) const fn units_needed(key_len: usize, value_len: usize, timed: bool) -> u32 {
+    (TIME + timed as usize + padded(key_len) + padded(value_len)).div_ceil(UNIT) as u32
+}
+
+/// Where a copy of a value goes: something that can be made so many bytes long.
+pub(crate) trait Buffer {
+    /// Makes room for exactly `len` bytes, whatever was there before.
+    fn room(&mut self, len: usize) -> &mut [u8];
+
+    /// What was copied there.
+    fn bytes(&self) -> &[u8];
+}
+
+impl Buffer for Vec<u8> {
+    #[inline]
+    fn room(&mut self, len: usize) -> &mut [u8] {
+        self.resize(len, 0);
+        self
+    }
+
+    #[inline]
+    fn bytes(&self) -> &[u8] {
+        self
+    }
 }
 
 /// The words of a block, and what lies behind them up to the end of the region: how long it is is only known once the head has been
@@ -109,7 +166,8 @@ pub(crate) const fn lines_needed(key_len: usize, value_len: usize) -> u32 {
 pub(crate) struct Block<'r>(&'r [AtomicU64]);
 
 impl<'r> Block<'r> {
-    /// The block that begins with `words`, a cache line at least.
+    /// The block that begins with `words`, a unit at least.
+    #[inline]
     pub(crate) const fn new(words: &'r [AtomicU64]) -> Self {
         Self(words)
     }
@@ -118,6 +176,15 @@ impl<'r> Block<'r> {
     fn load(&self, at: usize) -> u64 {
         // Relaxed: ordered by the slot, which is loaded with Acquire before and validated behind an Acquire fence after.
         self.0[at].load(Ordering::Relaxed)
+    }
+
+    /// Asks for the first two lines of the block before they are needed.
+    #[inline]
+    pub(crate) fn prefetch(&self) {
+        prefetch(&self.0[HEAD]);
+        if let Some(second) = self.0.get(2 * UNIT) {
+            prefetch(second);
+        }
     }
 
     /// The head as it is now.
@@ -138,10 +205,15 @@ impl<'r> Block<'r> {
         if head.key_len() != key.len() {
             return false;
         }
-        let Some(words) = self.0.get(KEY..KEY + padded(key.len())) else {
+        let Some(words) = self.0.get(head.key_at()..head.key_at() + padded(key.len())) else {
             return false;
         };
-        key.chunks(WORD).zip(words).all(|(chunk, word)| word.load(Ordering::Relaxed) == to_word(chunk))
+        let (whole, rest) = key.as_chunks::<WORD>();
+        let same = whole
+            .iter()
+            .zip(words)
+            .all(|(chunk, word)| word.load(Ordering::Relaxed) == u64::from_le_bytes(*chunk));
+        same && (rest.is_empty() || words[whole.len()].load(Ordering::Relaxed) == to_word(rest))
     }
 
     /// All but key and value, given a head that was just loaded.
@@ -150,41 +222,40 @@ impl<'r> Block<'r> {
         let header = Header {
             removed: head.removed(),
             stamp: self.stamp(),
-            // 0 only in a torn read, which is thrown away.
-            writer: Origin::from_raw(self.load(WRITER)).unwrap_or(NOBODY),
-            time_ms: self.load(TIME),
+            writer: head.writer(),
+            time_ms: if head.timed() { self.load(TIME) } else { 0 },
+            lag: head.lag(),
         };
-        Meta { head, header, lead: self.load(KEY) as u8 }
+        Meta { head, header, lead: self.load(head.key_at()) as u8 }
     }
 
-    /// Appends the key to `out`.
-    pub(crate) fn copy_key(&self, head: Head, out: &mut Vec<u8>) {
-        self.copy(KEY, head.key_len(), out, || true);
+    /// Copies the key.
+    pub(crate) fn copy_key(&self, head: Head, out: &mut impl Buffer) {
+        self.copy(head.key_at(), head.key_len(), out, || true);
     }
 
-    /// Appends the value to `out`. `valid` is asked now and then on the way, so that a reader of a long value that has lost its race
+    /// Copies the value. `valid` is asked now and then on the way, so that a reader of a long value that has lost its race
     /// does not copy it to the end.
     #[inline]
-    pub(crate) fn copy_value(&self, head: Head, out: &mut Vec<u8>, valid: impl Fn() -> bool) {
-        self.copy(KEY + padded(head.key_len()), head.value_len(), out, valid);
+    pub(crate) fn copy_value(&self, head: Head, out: &mut impl Buffer, valid: impl Fn() -> bool) {
+        self.copy(head.key_at() + padded(head.key_len()), head.value_len(), out, valid);
     }
 
     #[inline]
-    fn copy(&self, from: usize, len: usize, out: &mut Vec<u8>, valid: impl Fn() -> bool) {
+    fn copy(&self, from: usize, len: usize, out: &mut impl Buffer, valid: impl Fn() -> bool) {
         /// Words between two looks at the slot: half a KiB.
         const LOOK: usize = 64;
         let Some(words) = self.0.get(from..from + padded(len)) else {
             return; // torn: there is no such record
         };
-        let start = out.len();
-        out.resize(start + len, 0);
-        for (chunk, words) in out[start..].chunks_mut(LOOK * WORD).zip(words.chunks(LOOK)) {
-            for (bytes, word) in chunk.chunks_mut(WORD).zip(words) {
-                let word = word.load(Ordering::Relaxed).to_le_bytes();
-                match bytes.as_mut_array::<WORD>() {
-                    Some(bytes) => *bytes = word,
-                    None => bytes.copy_from_slice(&word[..bytes.len()]),
-                }
+        for (bytes, words) in out.room(len).chunks_mut(LOOK * WORD).zip(words.chunks(LOOK)) {
+            let (whole, rest) = bytes.as_chunks_mut::<WORD>();
+            for (bytes, word) in whole.iter_mut().zip(words) {
+                *bytes = word.load(Ordering::Relaxed).to_le_bytes();
+            }
+            if !rest.is_empty() {
+                let last = words[whole.len()].load(Ordering::Relaxed).to_le_bytes();
+                rest.copy_from_slice(&last[..rest.len()]);
             }
             if words.len() == LOOK && !valid() {
                 return;
@@ -193,44 +264,51 @@ impl<'r> Block<'r> {
     }
 
     /// Writes a record into a block that nobody else has.
+    #[inline]
     pub(crate) fn fill(&self, draft: &Draft<'_>) {
-        let Header { removed, stamp, writer, time_ms } = draft.header;
-        let head = u64::from(removed) << REMOVED_SHIFT
-            | (draft.value.len() as u64) << KEY_BITS
-            | draft.key.len() as u64;
+        let Header { removed, stamp, writer, time_ms, lag } = draft.header;
+        let timed = time_ms != 0;
+        let head = Head(
+            u64::from(writer) << WRITER_SHIFT
+                | u64::from(lag.min(LAG_MAX)) << LAG_SHIFT
+                | u64::from(timed) << TIMED_SHIFT
+                | u64::from(removed) << REMOVED_SHIFT
+                | (draft.value.len() as u64) << KEY_BITS
+                | draft.key.len() as u64,
+        );
         // Pairs with the acquire fence of readers; see the module's head. Here and not where blocks change hands, because this is
         // where stores begin.
         fence(Ordering::Release);
         let store = |at: usize, word: u64| self.0[at].store(word, Ordering::Relaxed);
-        store(HEAD, head);
+        store(HEAD, head.0);
         store(STAMP, stamp.raw());
-        store(WRITER, writer.raw());
-        store(TIME, time_ms);
-        for (from, bytes) in [(KEY, draft.key), (KEY + padded(draft.key.len()), draft.value)] {
-            for (at, chunk) in bytes.chunks(WORD).enumerate() {
-                store(from + at, to_word(chunk));
-            }
+        if timed {
+            store(TIME, time_ms);
+        }
+        let key_at = head.key_at();
+        self.write(key_at, draft.key);
+        self.write(key_at + padded(draft.key.len()), draft.value);
+    }
+
+    #[inline]
+    fn write(&self, from: usize, bytes: &[u8]) {
+        let words = &self.0[from..from + padded(bytes.len())];
+        let (whole, rest) = bytes.as_chunks::<WORD>();
+        for (chunk, word) in whole.iter().zip(words) {
+            word.store(u64::from_le_bytes(*chunk), Ordering::Relaxed);
+        }
+        if !rest.is_empty() {
+            words[whole.len()].store(to_word(rest), Ordering::Relaxed);
         }
     }
 }
 
-/// Stands in for a writer in torn reads, never in a validated one.
-const NOBODY: Origin = match Origin::from_raw(u64::MAX) {
-    Some(origin) => origin,
-    None => unreachable!(),
-};
-
-/// Up to eight bytes as a word, zero padded.
+/// Less than eight bytes as a word, zero padded.
 #[inline]
-fn to_word(chunk: &[u8]) -> u64 {
-    match chunk.try_into() {
-        Ok(bytes) => u64::from_le_bytes(bytes),
-        Err(_) => {
-            let mut bytes = [0; WORD];
-            bytes[..chunk.len()].copy_from_slice(chunk);
-            u64::from_le_bytes(bytes)
-        }
-    }
+fn to_word(rest: &[u8]) -> u64 {
+    let mut bytes = [0; WORD];
+    bytes[..rest.len()].copy_from_slice(rest);
+    u64::from_le_bytes(bytes)
 }
 
 #[cfg(all(test, not(loom)))]

@@ -1,14 +1,19 @@
-//! Where records get their memory: runs of cache lines, as many as a record needs.
+//! Where records get their memory: runs of units (half a cache line each), as many as a record needs.
 //!
-//! One bit per line says whether it is taken. Taking a run is a compare-and-swap of the bitmap word it lies in (a run across words takes
+//! One bit per unit says whether it is taken. Taking a run is a compare-and-swap of the bitmap word it lies in (a run across words takes
 //! them one by one and gives back what it has if one fails); freeing is a `fetch_and`, and neighbours grow together by themselves.
 //! The obvious alternative, a free list for each size class, needs blocks that keep their class for ever; a zone once filled with
 //! records of one size then has no room for any larger one, even when all of them are gone. It needs tags against ABA, too, and rounds
 //! sizes up; here nothing ever reads a free block.
 //!
+//! A run of two units begins at a cache line if it can, so that the usual record is one line and not two halves.
+//!
 //! In front of the bitmap are *cells*: a cache line for each stripe of threads, where the block that a replacement frees waits for the
 //! next one. Cells lie in the region and change by compare-and-swap, so no thread owns anything that would be lost with it, and
 //! they are flushed before a zone is called full.
+//!
+//! **ABA.** A cell's compare-and-swap may succeed on a block that has left the cell and come back since it was looked at. That does no harm: the cell *is* the
+//! ownership, nothing is read through it, and the block is there now. The same goes for a bit. So neither needs a tag.
 //!
 //! A few blocks are kept in *reserve* to replace records of a zone that is full to the brim: without it nothing could be removed from one,
 //! since a tombstone is a record too.
@@ -17,15 +22,15 @@ use std::cell::Cell;
 
 use crate::block::{self, Block};
 use crate::region::{Layout, Region, Section};
-use crate::words::{AtomicU64, LINE, Ordering};
+use crate::words::{AtomicU64, LINE, Ordering, UNIT, WORD};
 
 const BITS: usize = u64::BITS as usize;
 /// Words of a stripe: where its threads look for room next, and its cells.
 const STRIPE: usize = LINE;
 /// Stripes at most. More threads than that share.
 const STRIPES_MAX: usize = 16;
-/// Bits of a cell below the number of lines.
-const CELL_LINE_BITS: u32 = 32;
+/// Bits of a cell below the number of units.
+const CELL_UNIT_BITS: u32 = 32;
 /// Bitmap words that a quick search visits at most: 2 MiB of blocks, well under a microsecond. The next search goes on behind.
 const SEARCH_WORDS: usize = 512;
 
@@ -33,10 +38,10 @@ const SEARCH_WORDS: usize = 512;
 #[derive(Debug)]
 #[must_use]
 pub(crate) struct Owned {
-    /// The cache line of the region where it begins.
-    pub(crate) line: u32,
-    /// How many lines it has.
-    pub(crate) lines: u32,
+    /// The unit of the region where it begins.
+    pub(crate) unit: u32,
+    /// How many units it has.
+    pub(crate) units: u32,
 }
 
 /// The memory of the records of a zone.
@@ -44,12 +49,12 @@ pub(crate) struct Owned {
 pub(crate) struct Blocks {
     /// The region's last section.
     area: Section,
-    /// One bit per line of `area`, 1 = taken.
+    /// One bit per unit of `area`, 1 = taken.
     taken: Section,
     stripes: Section,
     /// One word: a bit per block of the reserve, 1 = free. They are the first blocks of `area`.
     reserve: Section,
-    reserve_lines: u32,
+    reserve_units: u32,
     reserve_blocks: u32,
 }
 
@@ -65,12 +70,12 @@ pub(crate) struct Demand {
 }
 
 impl Demand {
-    /// Lines of a block of the reserve: a tombstone of the longest key fits at least; in larger zones also records of up to 1/128 of it.
-    fn reserve_lines(&self) -> u32 {
-        let tombstone = block::lines_needed(self.max_key, 0);
+    /// Units of a block of the reserve: a tombstone of the longest key fits at least; in larger zones also records of up to 1/128 of it.
+    fn reserve_units(&self) -> u32 {
+        let tombstone = block::units_needed(self.max_key, 0, false);
         // Key and value are padded one by one, hence a word more than their sum.
-        let largest = block::lines_needed(self.max_record, 1);
-        let share = u32::try_from(self.size / 128 / 64).unwrap_or(u32::MAX);
+        let largest = block::units_needed(self.max_record, 1, true);
+        let share = u32::try_from(self.size / 128 / (UNIT * WORD) as u64).unwrap_or(u32::MAX);
         share.clamp(tombstone, largest.max(tombstone))
     }
 
@@ -86,7 +91,7 @@ impl Demand {
 
     /// How many words the reserve and the stripes take, and whatever else does not grow with the blocks, at most.
     pub(crate) fn fixed_words(&self) -> usize {
-        let reserve = (self.reserve_lines() * self.reserve_blocks()) as usize * LINE;
+        let reserve = (self.reserve_units() * self.reserve_blocks()) as usize * UNIT;
         reserve + self.stripes() * STRIPE + 2 * LINE
     }
 }
@@ -96,28 +101,28 @@ impl Blocks {
     pub(crate) fn new(layout: &mut Layout, demand: &Demand) -> Option<Self> {
         let stripes = layout.take(demand.stripes() * STRIPE)?;
         let reserve = layout.take(1)?;
-        let taken = layout.take((layout.left() / LINE).div_ceil(BITS))?;
+        let taken = layout.take((layout.left() / UNIT).div_ceil(BITS))?;
         let area = layout.take(layout.left())?;
         let blocks = Self {
             area,
             taken,
             stripes,
             reserve,
-            reserve_lines: demand.reserve_lines(),
+            reserve_units: demand.reserve_units(),
             reserve_blocks: demand.reserve_blocks(),
         };
-        (blocks.area_lines() >= (blocks.reserve_area() + 4) as usize).then_some(blocks)
+        (blocks.area_units() >= (blocks.reserve_area() + 8) as usize).then_some(blocks)
     }
 
     /// Brings the words of a fresh region into their first state.
     pub(crate) fn prepare(&self, region: &Region) {
         let words = region.words(self.taken);
         // Beyond the area there is nothing to take.
-        for line in self.area_lines()..words.len() * BITS {
-            words[line / BITS].fetch_or(1 << (line % BITS), Ordering::Relaxed);
+        for unit in self.area_units()..words.len() * BITS {
+            words[unit / BITS].fetch_or(1 << (unit % BITS), Ordering::Relaxed);
         }
-        for line in 0..self.reserve_area() as usize {
-            words[line / BITS].fetch_or(1 << (line % BITS), Ordering::Relaxed);
+        for unit in 0..self.reserve_area() as usize {
+            words[unit / BITS].fetch_or(1 << (unit % BITS), Ordering::Relaxed);
         }
         region.words(self.reserve)[0].store((1 << self.reserve_blocks) - 1, Ordering::Relaxed);
         // Threads of different stripes begin in different parts.
@@ -127,39 +132,39 @@ impl Blocks {
         }
     }
 
-    const fn area_lines(&self) -> usize {
-        self.area.len() / LINE
+    const fn area_units(&self) -> usize {
+        self.area.len() / UNIT
     }
 
     /// Lines of the area that belong to the reserve.
     const fn reserve_area(&self) -> u32 {
-        self.reserve_lines * self.reserve_blocks
+        self.reserve_units * self.reserve_blocks
     }
 
-    const fn first_line(&self) -> usize {
-        self.area.start() / LINE
+    const fn first_unit(&self) -> usize {
+        self.area.start() / UNIT
     }
 
-    /// How many cache lines there are for records.
-    pub(crate) const fn capacity_lines(&self) -> u64 {
-        self.area_lines() as u64 - self.reserve_area() as u64
+    /// How many units there are for records.
+    pub(crate) const fn capacity_units(&self) -> u64 {
+        self.area_units() as u64 - self.reserve_area() as u64
     }
 
-    /// The block at `line`.
+    /// The block at `unit`.
     #[inline]
-    pub(crate) fn at<'r>(&self, region: &'r Region, line: u32) -> Block<'r> {
-        // Slots only ever name lines of the area, which is the end of the region.
-        Block::new(&region.all()[line as usize * LINE..self.area.start() + self.area.len()])
+    pub(crate) fn at<'r>(&self, region: &'r Region, unit: u32) -> Block<'r> {
+        // Slots only ever name units of the area, which is the end of the region.
+        Block::new(&region.all()[unit as usize * UNIT..self.area.start() + self.area.len()])
     }
 
-    /// A block of `lines` cache lines; `None` if none was found.
-    pub(crate) fn take(&self, region: &Region, lines: u32) -> Option<Owned> {
+    /// A block of `units` units; `None` if none was found.
+    pub(crate) fn take(&self, region: &Region, units: u32) -> Option<Owned> {
         let stripe = self.stripe(region);
-        Self::take_cell(stripe, lines).or_else(|| self.search(region, &stripe[0], lines, SEARCH_WORDS))
+        Self::take_cell(stripe, units).or_else(|| self.search(region, &stripe[0], units, SEARCH_WORDS))
     }
 
     /// The same, after everything that waits in a cell was put back where it can grow together, and without a bound on the search.
-    pub(crate) fn take_thoroughly(&self, region: &Region, lines: u32) -> Option<Owned> {
+    pub(crate) fn take_thoroughly(&self, region: &Region, units: u32) -> Option<Owned> {
         for cell in region.words(self.stripes).chunks(STRIPE).flat_map(|stripe| &stripe[1..]) {
             if cell.load(Ordering::Relaxed) != 0
                 && let Some(block) = Self::held(cell.swap(0, Ordering::AcqRel))
@@ -167,12 +172,12 @@ impl Blocks {
                 self.give_back(region, block);
             }
         }
-        self.search(region, &self.stripe(region)[0], lines, usize::MAX)
+        self.search(region, &self.stripe(region)[0], units, usize::MAX)
     }
 
-    /// A block of the reserve, if `lines` fit into one.
-    pub(crate) fn take_reserve(&self, region: &Region, lines: u32) -> Option<Owned> {
-        if lines > self.reserve_lines {
+    /// A block of the reserve, if `units` fit into one.
+    pub(crate) fn take_reserve(&self, region: &Region, units: u32) -> Option<Owned> {
+        if units > self.reserve_units {
             return None;
         }
         let word = &region.words(self.reserve)[0];
@@ -180,58 +185,58 @@ impl Blocks {
         let free = word
             .fetch_update(Ordering::AcqRel, Ordering::Relaxed, |free| (free != 0).then(|| free & (free - 1)))
             .ok()?;
-        let line = self.first_line() as u32 + free.trailing_zeros() * self.reserve_lines;
-        Some(Owned { line, lines: self.reserve_lines })
+        let unit = self.first_unit() as u32 + free.trailing_zeros() * self.reserve_units;
+        Some(Owned { unit, units: self.reserve_units })
     }
 
-    /// The block at `line`, where a record of `lines` lines was.
-    pub(crate) fn owned(&self, line: u32, lines: u32) -> Owned {
-        let lines = if self.is_reserve(line) { self.reserve_lines } else { lines };
-        Owned { line, lines }
+    /// The block at `unit`, where a record of `units` units was.
+    pub(crate) fn owned(&self, unit: u32, units: u32) -> Owned {
+        let units = if self.is_reserve(unit) { self.reserve_units } else { units };
+        Owned { unit, units }
     }
 
-    /// Makes a block exactly `lines` long, by giving back its end or by taking what is free one line after another behind it; false if that is not enough.
+    /// Makes a block exactly `units` long, by giving back its end or by taking what is free one unit after another behind it; false if that is not enough.
     /// A block of the reserve never fits: it has to go back.
-    pub(crate) fn fit(&self, region: &Region, block: &mut Owned, lines: u32) -> bool {
-        if self.is_reserve(block.line) {
+    pub(crate) fn fit(&self, region: &Region, block: &mut Owned, units: u32) -> bool {
+        if self.is_reserve(block.unit) {
             return false;
         }
-        while block.lines < lines {
-            let behind = block.line as usize + block.lines as usize - self.first_line();
-            if behind >= self.area_lines() || !self.claim(region, behind, 1) {
+        while block.units < units {
+            let behind = block.unit as usize + block.units as usize - self.first_unit();
+            if behind >= self.area_units() || !self.claim(region, behind, 1) {
                 return false;
             }
-            block.lines += 1;
+            block.units += 1;
         }
-        self.shorten(region, block, lines);
+        self.shorten(region, block, units);
         true
     }
 
-    /// Gives back what a block has beyond `lines`.
-    pub(crate) fn shorten(&self, region: &Region, block: &mut Owned, lines: u32) {
-        if block.lines > lines && !self.is_reserve(block.line) {
-            let end = Owned { line: block.line + lines, lines: block.lines - lines };
+    /// Gives back what a block has beyond `units`.
+    pub(crate) fn shorten(&self, region: &Region, block: &mut Owned, units: u32) {
+        if block.units > units && !self.is_reserve(block.unit) {
+            let end = Owned { unit: block.unit + units, units: block.units - units };
             self.give_back(region, end);
-            block.lines = lines;
+            block.units = units;
         }
     }
 
-    /// The line behind a block if it is in the area: there begins another block, or free memory.
-    pub(crate) fn line_behind(&self, block: &Owned) -> Option<u32> {
-        let line = block.line + block.lines;
-        (!self.is_reserve(block.line) && line as usize - self.first_line() < self.area_lines())
-            .then_some(line)
+    /// The unit behind a block if it is in the area: there begins another block, or free memory.
+    pub(crate) fn unit_behind(&self, block: &Owned) -> Option<u32> {
+        let unit = block.unit + block.units;
+        (!self.is_reserve(block.unit) && unit as usize - self.first_unit() < self.area_units())
+            .then_some(unit)
     }
 
-    const fn is_reserve(&self, line: u32) -> bool {
-        line - (self.first_line() as u32) < self.reserve_area()
+    const fn is_reserve(&self, unit: u32) -> bool {
+        unit - (self.first_unit() as u32) < self.reserve_area()
     }
 
     /// Gives back a block.
     pub(crate) fn free(&self, region: &Region, block: Owned) {
-        if self.is_reserve(block.line) {
+        if self.is_reserve(block.unit) {
             // Release: what its user read or wrote comes before its next use.
-            let bit = 1 << ((block.line - self.first_line() as u32) / self.reserve_lines);
+            let bit = 1 << ((block.unit - self.first_unit() as u32) / self.reserve_units);
             region.words(self.reserve)[0].fetch_or(bit, Ordering::Release);
         } else if let Some(block) = Self::put_cell(self.stripe(region), block) {
             self.give_back(region, block);
@@ -239,24 +244,24 @@ impl Blocks {
     }
 
     fn give_back(&self, region: &Region, block: Owned) {
-        self.release(region, block.line as usize - self.first_line(), block.lines as usize);
+        self.release(region, block.unit as usize - self.first_unit(), block.units as usize);
     }
 
-    /// Looks for a run of free lines, from where the stripe found one last, once around or through `most` bitmap words.
-    fn search(&self, region: &Region, hand: &AtomicU64, lines: u32, most: usize) -> Option<Owned> {
+    /// Looks for a run of free units, from where the stripe found one last, once around or through `most` bitmap words.
+    fn search(&self, region: &Region, hand: &AtomicU64, units: u32, most: usize) -> Option<Owned> {
         let words = region.words(self.taken);
-        let lines = lines as usize;
+        let units = units as usize;
         // Relaxed: the hand is a hint, and claiming decides.
         let first = hand.load(Ordering::Relaxed) as usize % words.len();
-        let mut run = Run { wanted: lines, length: 0 };
+        let mut run = Run { wanted: units, length: 0 };
         let mut at = first;
-        for _ in 0..words.len().min(most) + lines.div_ceil(BITS) {
+        for _ in 0..words.len().min(most) + units.div_ceil(BITS) {
             // Several attempts at one word: each failure means that somebody else succeeded there.
             while let Some(start) = run.find(at, words[at].load(Ordering::Relaxed)) {
-                if self.claim(region, start, lines) {
+                if self.claim(region, start, units) {
                     hand.store((start / BITS) as u64, Ordering::Relaxed);
-                    let line = (self.first_line() + start) as u32;
-                    return Some(Owned { line, lines: lines as u32 });
+                    let unit = (self.first_unit() + start) as u32;
+                    return Some(Owned { unit, units: units as u32 });
                 }
                 run.length = 0;
             }
@@ -270,14 +275,14 @@ impl Blocks {
         None
     }
 
-    /// Takes exactly these lines, counted in the area; false, and nothing taken, if one of them is not free.
-    fn claim(&self, region: &Region, start: usize, lines: usize) -> bool {
+    /// Takes exactly these units, counted in the area; false, and nothing taken, if one of them is not free.
+    fn claim(&self, region: &Region, start: usize, units: usize) -> bool {
         let words = region.words(self.taken);
         let mut done = 0;
-        while done < lines {
-            let (at, mask, count) = part(start + done, lines - done);
+        while done < units {
+            let (at, mask, count) = part(start + done, units - done);
             let claim = |taken: u64| (taken & mask == 0).then_some(taken | mask);
-            // Acquire pairs with the Release of `release`: whoever had these lines before is done with them.
+            // Acquire pairs with the Release of `release`: whoever had these units before is done with them.
             if words[at].fetch_update(Ordering::AcqRel, Ordering::Relaxed, claim).is_err() {
                 self.release(region, start, done);
                 return false;
@@ -287,10 +292,10 @@ impl Blocks {
         true
     }
 
-    fn release(&self, region: &Region, start: usize, lines: usize) {
+    fn release(&self, region: &Region, start: usize, units: usize) {
         let mut done = 0;
-        while done < lines {
-            let (at, mask, count) = part(start + done, lines - done);
+        while done < units {
+            let (at, mask, count) = part(start + done, units - done);
             region.words(self.taken)[at].fetch_and(!mask, Ordering::AcqRel);
             done += count;
         }
@@ -302,13 +307,13 @@ impl Blocks {
     }
 
     fn held(cell: u64) -> Option<Owned> {
-        (cell != 0).then_some(Owned { line: cell as u32, lines: (cell >> CELL_LINE_BITS) as u32 })
+        (cell != 0).then_some(Owned { unit: cell as u32, units: (cell >> CELL_UNIT_BITS) as u32 })
     }
 
-    fn take_cell(stripe: &[AtomicU64], lines: u32) -> Option<Owned> {
+    fn take_cell(stripe: &[AtomicU64], units: u32) -> Option<Owned> {
         stripe[1..].iter().find_map(|cell| {
             let held = cell.load(Ordering::Relaxed);
-            let block = Self::held(held).filter(|block| block.lines == lines)?;
+            let block = Self::held(held).filter(|block| block.units == units)?;
             // Acquire pairs with the Release of `put_cell`. That the same block may have left the cell and come back since the load
             // does no harm: it is there now.
             cell.compare_exchange(held, 0, Ordering::Acquire, Ordering::Relaxed).ok()?;
@@ -318,7 +323,7 @@ impl Blocks {
 
     /// Hands the block back if all cells are taken.
     fn put_cell(stripe: &[AtomicU64], block: Owned) -> Option<Owned> {
-        let held = u64::from(block.lines) << CELL_LINE_BITS | u64::from(block.line);
+        let held = u64::from(block.units) << CELL_UNIT_BITS | u64::from(block.unit);
         let put = stripe[1..].iter().any(|cell| {
             cell.load(Ordering::Relaxed) == 0
                 && cell.compare_exchange(0, held, Ordering::Release, Ordering::Relaxed).is_ok()
@@ -327,14 +332,17 @@ impl Blocks {
     }
 }
 
-/// The part of a run of lines that lies in one bitmap word: the word, its bits, how many they are.
-const fn part(start: usize, lines: usize) -> (usize, u64, usize) {
+/// Every second bit of a bitmap word: units that begin a cache line.
+const EVEN: u64 = 0x5555_5555_5555_5555;
+
+/// The part of a run of units that lies in one bitmap word: the word, its bits, how many they are.
+const fn part(start: usize, units: usize) -> (usize, u64, usize) {
     let bit = start % BITS;
-    let count = if lines < BITS - bit { lines } else { BITS - bit };
+    let count = if units < BITS - bit { units } else { BITS - bit };
     (start / BITS, (u64::MAX >> (BITS - count)) << bit, count)
 }
 
-/// Free lines found at the end of the bitmap words passed so far.
+/// Free units found at the end of the bitmap words passed so far.
 struct Run {
     wanted: usize,
     length: usize,
@@ -344,13 +352,19 @@ impl Run {
     /// Where a run long enough begins that ends in this word; the lowest one.
     fn find(&self, at: usize, taken: u64) -> Option<usize> {
         let free = !taken;
+        if self.wanted == 2 {
+            let whole_lines = free & free >> 1 & EVEN;
+            if whole_lines != 0 {
+                return Some(at * BITS + whole_lines.trailing_zeros() as usize);
+            }
+        }
         if self.length > 0 && self.length + free.trailing_ones() as usize >= self.wanted {
             return Some(at * BITS - self.length);
         }
         if self.wanted > BITS {
             return None;
         }
-        // Bit i of `starts` stays set while lines i.. of the growing run are free.
+        // Bit i of `starts` stays set while units i.. of the growing run are free.
         let mut starts = free;
         let mut covered = 1;
         while covered < self.wanted && starts != 0 {
@@ -376,7 +390,8 @@ fn ordinal() -> usize {
     // A thread that is ending may have lost its own: any number will do.
     OWN.try_with(|own| {
         if own.get() == usize::MAX {
-            own.set(NEXT.fetch_add(1, Ordering::Relaxed));
+            // Processes that share a region begin at different stripes.
+            own.set(NEXT.fetch_add(1, Ordering::Relaxed) + std::process::id() as usize);
         }
         own.get()
     })

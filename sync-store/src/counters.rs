@@ -9,8 +9,8 @@ pub(crate) enum Counter {
     /// Records in slots that are no tombstones.
     Records,
     Tombstones,
-    /// Cache lines that the records in slots take.
-    Lines,
+    /// Units that the records in slots take.
+    Units,
     Evicted,
     Refused,
     Expired,

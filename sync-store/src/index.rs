@@ -69,18 +69,19 @@ impl Index {
         &region.words(self.slots)[at]
     }
 
-    /// Acquire pairs with the Release of whoever put the record there: its block can be read.
+    /// Acquire pairs with the Release of whoever put the record there: its block can be read. Sequentially consistent for the publisher's sake,
+    /// see [`crate::dirty`].
     #[inline]
     pub(crate) fn load(self, region: &Region, at: usize) -> Slot {
-        Slot::from_raw(self.word(region, at).load(Ordering::Acquire))
+        Slot::from_raw(self.word(region, at).load(Ordering::SeqCst))
     }
 
     /// Changes a slot if it is still as it was seen. Release: the record comes before. Acquire: so does what the slot pointed to, whose
-    /// block the caller owns from here on.
+    /// block the caller owns from here on. Sequentially consistent because a mark may follow, see [`crate::dirty`].
     #[inline]
     pub(crate) fn change(self, region: &Region, at: usize, seen: Slot, to: Slot) -> bool {
         let word = self.word(region, at);
-        word.compare_exchange(seen.raw(), to.raw(), Ordering::AcqRel, Ordering::Relaxed).is_ok()
+        word.compare_exchange(seen.raw(), to.raw(), Ordering::SeqCst, Ordering::Relaxed).is_ok()
     }
 
     /// The buckets of a key.

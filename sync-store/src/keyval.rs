@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use crate::block::Header;
 use crate::lengths::MatchBy;
-use crate::table::{Found, Step, Table, Value, Written, millis, replica_by_table};
+use crate::block::Buffer;
+use crate::table::{Found, Put, Step, Table, Written, millis, replica_by_table};
 use crate::time::Time;
-use crate::{Error, Origin, Stamp};
+use crate::{Error, Origin, Stamp, Value};
 
 pub use builder::KeyvalZoneBuilder;
 
@@ -33,7 +34,7 @@ pub enum Expiry {
 #[non_exhaustive]
 pub struct Entry {
     /// The value.
-    pub value: Vec<u8>,
+    pub value: Value,
     /// When it expires; `None` = never.
     pub expires_at: Option<Time>,
     /// When it was written.
@@ -107,16 +108,23 @@ impl KeyvalZone {
     }
 
     /// The value of exactly this key.
-    pub fn get(&self, key: impl AsRef<[u8]>, now: Time) -> Option<Vec<u8>> {
-        let mut value = Vec::new();
-        self.get_into(key, now, &mut value).then_some(value)
+    #[inline]
+    pub fn get(&self, key: impl AsRef<[u8]>, now: Time) -> Option<Value> {
+        let mut value = Value::new();
+        self.get_to(key.as_ref(), now, &mut value).then_some(value)
     }
 
     /// The same into a buffer, whose content is replaced. Answers whether the key is there; if not, the buffer holds anything.
     ///
     /// Allocates nothing if the buffer is large enough.
+    #[inline]
     pub fn get_into(&self, key: impl AsRef<[u8]>, now: Time, value: &mut Vec<u8>) -> bool {
-        match self.key(key.as_ref()) {
+        self.get_to(key.as_ref(), now, value)
+    }
+
+    #[inline]
+    fn get_to(&self, key: &[u8], now: Time, value: &mut impl Buffer) -> bool {
+        match self.key(key) {
             Ok(key) => self.find(key.bytes(), now, value).is_some(),
             Err(_) => false, // what cannot be a key is not there
         }
@@ -124,14 +132,17 @@ impl KeyvalZone {
 
     /// The value for a key by the zone's type: the same key, the most specific range that contains the address, or the longest key
     /// that is a prefix of this one.
-    pub fn lookup(&self, key: impl AsRef<[u8]>, now: Time) -> Option<Vec<u8>> {
-        let mut value = Vec::new();
-        self.lookup_into(key, now, &mut value).then_some(value)
+    pub fn lookup(&self, key: impl AsRef<[u8]>, now: Time) -> Option<Value> {
+        let mut value = Value::new();
+        self.lookup_to(key.as_ref(), now, &mut value).then_some(value)
     }
 
     /// The same into a buffer, like [`Self::get_into`].
     pub fn lookup_into(&self, key: impl AsRef<[u8]>, now: Time, value: &mut Vec<u8>) -> bool {
-        let key = key.as_ref();
+        self.lookup_to(key.as_ref(), now, value)
+    }
+
+    fn lookup_to(&self, key: &[u8], now: Time, value: &mut impl Buffer) -> bool {
         match self.match_by {
             MatchBy::Exact => self.find(key, now, value).is_some(),
             MatchBy::Ip => {
@@ -154,12 +165,18 @@ impl KeyvalZone {
     /// The whole record of exactly this key.
     pub fn entry(&self, key: impl AsRef<[u8]>, now: Time) -> Option<Entry> {
         let key = self.key(key.as_ref()).ok()?;
-        let mut value = Vec::new();
-        let Header { stamp, writer, time_ms, .. } = self.find(key.bytes(), now, &mut value)?.meta.header;
-        Some(Entry { value, expires_at: expires_at(time_ms), stamp, writer })
+        loop {
+            let mut value = Value::new();
+            let found = self.find(key.bytes(), now, &mut value)?;
+            let Header { stamp, time_ms, .. } = found.meta.header;
+            if let Some(writer) = self.table.writer(&found) {
+                return Some(Entry { value, expires_at: expires_at(time_ms), stamp, writer });
+            }
+        }
     }
 
-    fn find(&self, key: &[u8], now: Time, value: &mut Vec<u8>) -> Option<Found> {
+    #[inline]
+    fn find(&self, key: &[u8], now: Time, value: &mut impl Buffer) -> Option<Found> {
         let found = self.table.find(key, self.table.hash(key), Some(value))?;
         self.table.is_live(&found, now).then_some(found)
     }
@@ -176,7 +193,7 @@ impl KeyvalZone {
         now: Time,
         expiry: Expiry,
     ) -> Result<(), Error> {
-        self.write(key.as_ref(), Value::New(value.as_ref()), now, |_| Some(self.expiry_ms(now, expiry)))?;
+        self.write(key.as_ref(), Put::New(value.as_ref()), now, |_| Some(self.expiry_ms(now, expiry)))?;
         Ok(())
     }
 
@@ -192,7 +209,7 @@ impl KeyvalZone {
         now: Time,
         expiry: Expiry,
     ) -> Result<(), Error> {
-        let written = self.write(key.as_ref(), Value::New(value.as_ref()), now, |found| {
+        let written = self.write(key.as_ref(), Put::New(value.as_ref()), now, |found| {
             found.is_none().then(|| self.expiry_ms(now, expiry))
         })?;
         match written {
@@ -216,7 +233,7 @@ impl KeyvalZone {
         now: Time,
         expiry: Option<Expiry>,
     ) -> Result<(), Error> {
-        let value = value.map_or(Value::Kept, Value::New);
+        let value = value.map_or(Put::Kept, Put::New);
         let written = self.write(key.as_ref(), value, now, |found| {
             let kept = found?.meta.header.time_ms;
             Some(expiry.map_or(kept, |expiry| self.expiry_ms(now, expiry)))
@@ -240,13 +257,10 @@ impl KeyvalZone {
     }
 
     fn remove_bytes(&self, key: &[u8], now: Time) -> Result<bool, Error> {
-        let written = self.table.upsert(now, key, Value::New(&[]), |found| match found {
-            Some(found) if self.table.is_live(found, now) => Step::Write(Header {
-                removed: true,
-                stamp: self.table.tick(now),
-                writer: self.table.settings().origin,
-                time_ms: 0,
-            }),
+        let written = self.table.upsert(now, key, Put::New(&[]), |found| match found {
+            Some(found) if self.table.is_live(found, now) => {
+                Step::Write(self.table.header(Some(found), now, true, 0))
+            }
             _ => Step::Stop,
         })?;
         let Written::Replaced(found) = written else { return Ok(false) };
@@ -306,23 +320,18 @@ impl KeyvalZone {
     fn write(
         &self,
         key: &[u8],
-        value: Value<'_>,
+        value: Put<'_>,
         now: Time,
         decide: impl Fn(Option<&Found>) -> Option<u64>,
     ) -> Result<Written, Error> {
         let key = self.key(key)?;
-        if let Value::New(value) = value {
+        if let Put::New(value) = value {
             self.table.check(key.bytes(), value)?;
         }
         let written = self.table.upsert(now, key.bytes(), value, |found| {
             let live = found.filter(|found| self.table.is_live(found, now));
             match decide(live) {
-                Some(time_ms) => Step::Write(Header {
-                    removed: false,
-                    stamp: self.table.tick(now),
-                    writer: self.table.settings().origin,
-                    time_ms,
-                }),
+                Some(time_ms) => Step::Write(self.table.header(found, now, false, time_ms)),
                 None => Step::Stop,
             }
         })?;

@@ -89,6 +89,7 @@ mod stamp;
 mod sticky;
 mod table;
 mod time;
+mod value;
 mod version_vector;
 mod words;
 
@@ -101,4 +102,5 @@ pub use record::{Applied, Record, Replica, State, ZoneKind, ZoneStats};
 pub use stamp::{Dot, MAX_CLOCK_SKEW, Origin, Stamp};
 pub use sticky::{Session, StickyZone, StickyZoneBuilder};
 pub use time::{Clock, ManualClock, SystemClock, Time};
+pub use value::Value;
 pub use version_vector::VersionVector;

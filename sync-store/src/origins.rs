@@ -1,7 +1,8 @@
 //! The origins that a zone has heard of, and how far it knows each: its version vector, kept in the region.
 //!
 //! Records name the origin that published them by its index in this table (16 bits instead of 64), so an entry must not move while
-//! a record refers to it. The zone's own origin is entry 0, and its sequence is the last one that was published.
+//! a record refers to it. Records also name their writers so. The entry of the zone's own origin is named in the region's header; its sequence is
+//! the last one that was published.
 //!
 //! Changed under the zone's replication lock only; every entry is plain words because a later reader may be another process.
 
@@ -16,8 +17,8 @@ const ORIGIN: usize = 0;
 const THROUGH: usize = 1;
 const HEARD: usize = 2;
 
-/// Entry 0.
-pub(crate) const OWN: u16 = 0;
+/// So many origins were heard just now: the one that publishes a row and the one that wrote it are needed at the same time.
+const JUST_NOW: u64 = 2;
 
 /// Bits of a sequence inside a dot word; the rest is the index of the origin.
 const SEQ_BITS: u32 = 48;
@@ -28,6 +29,8 @@ pub(crate) const MAX_SEQ: u64 = (1 << SEQ_BITS) - 1;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Origins {
     table: Section,
+    /// One word: how many times an origin was heard.
+    heard: Section,
 }
 
 impl Origins {
@@ -39,12 +42,12 @@ impl Origins {
 
     /// The table of a zone of `size` bytes, empty; `None` if the region has no room for it.
     pub(crate) fn new(layout: &mut Layout, size: u64) -> Option<Self> {
-        Some(Self { table: layout.take(Self::capacity(size) * ENTRY)? })
+        Some(Self { table: layout.take(Self::capacity(size) * ENTRY)?, heard: layout.take(1)? })
     }
 
     /// How many words [`Self::new`] takes from the layout at most.
     pub(crate) fn words(size: u64) -> usize {
-        Self::capacity(size) * ENTRY + crate::words::LINE
+        Self::capacity(size) * ENTRY + 2 * crate::words::LINE
     }
 
     /// How many origins there is room for.
@@ -62,9 +65,20 @@ impl Origins {
         0..self.len() as u16
     }
 
-    /// Makes `own` entry 0.
-    pub(crate) fn set_own(self, region: &Region, own: Origin) {
-        self.word(region, OWN, ORIGIN).store(own.raw(), Ordering::Relaxed);
+    /// Makes the origin at `index` the zone's own.
+    pub(crate) fn set_own(self, region: &Region, index: u16) {
+        region.own_origin().store(u64::from(index), Ordering::Release);
+    }
+
+    /// The index of the zone's own origin.
+    #[inline]
+    pub(crate) fn own(self, region: &Region) -> u16 {
+        region.own_origin().load(Ordering::Acquire) as u16
+    }
+
+    /// The last sequence that the zone has published.
+    pub(crate) fn published(self, region: &Region) -> u64 {
+        self.through(region, self.own(region))
     }
 
     /// The origin at `index`; `None` if there is none.
@@ -85,32 +99,39 @@ impl Origins {
         let index = self.find(region, origin).or_else(|| {
             let free = self.indices().find(|&index| self.get(region, index).is_none())?;
             self.word(region, free, THROUGH).store(0, Ordering::Relaxed);
-            self.word(region, free, ORIGIN).store(origin.raw(), Ordering::Relaxed);
+            // Release pairs with the fence in `Table::writer`.
+            self.word(region, free, ORIGIN).store(origin.raw(), Ordering::Release);
             Some(free)
         })?;
         self.hear(region, index);
         Some(index)
     }
 
-    /// Forgets the origins that were not heard for longest among those not `in_use` (by index) and not our own: an eighth of the
-    /// table at most, since finding out what is in use is expensive. Answers their indices; no dot may name one afterwards.
-    pub(crate) fn forget(self, region: &Region, in_use: &[bool]) -> Vec<u16> {
-        let mut idle: Vec<u16> =
-            self.indices().filter(|&index| index != OWN && !in_use[usize::from(index)]).collect();
-        idle.sort_by_key(|&index| self.word(region, index, HEARD).load(Ordering::Relaxed));
+    /// The origins to forget: those that were not heard for longest among those not `in_use` (by index), not heard just now and not our own, an eighth of the
+    /// table at most, since finding out what is in use is expensive.
+    pub(crate) fn forgettable(self, region: &Region, in_use: &[bool]) -> Vec<u16> {
+        let own = self.own(region);
+        let heard = |index: u16| self.word(region, index, HEARD).load(Ordering::Relaxed);
+        let just_now = region.words(self.heard)[0].load(Ordering::Relaxed).saturating_sub(JUST_NOW);
+        let mut idle: Vec<u16> = self
+            .indices()
+            .filter(|&index| index != own && !in_use[usize::from(index)] && heard(index) <= just_now)
+            .collect();
+        idle.sort_by_key(|&index| heard(index));
         idle.truncate(self.len() / 8);
-        for &index in &idle {
-            self.word(region, index, ORIGIN).store(0, Ordering::Relaxed);
-        }
         idle
     }
 
-    fn hear(self, region: &Region, index: u16) {
-        // Entry 0 needs no such mark of its own; it counts for the others.
-        let count = self.word(region, OWN, HEARD).fetch_add(1, Ordering::Relaxed) + 1;
-        if index != OWN {
-            self.word(region, index, HEARD).store(count, Ordering::Relaxed);
+    /// Forgets these origins. No record and no dot may name one any more.
+    pub(crate) fn forget(self, region: &Region, indices: &[u16]) {
+        for &index in indices {
+            self.word(region, index, ORIGIN).store(0, Ordering::Relaxed);
         }
+    }
+
+    fn hear(self, region: &Region, index: u16) {
+        let count = region.words(self.heard)[0].fetch_add(1, Ordering::Relaxed) + 1;
+        self.word(region, index, HEARD).store(count, Ordering::Relaxed);
     }
 
     /// The sequence through which everything of the origin at `index` is known.

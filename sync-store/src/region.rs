@@ -1,8 +1,8 @@
 //! One contiguous region of fixed size per zone, and where in it things are.
 //!
 //! ```text
-//! line 0   magic · layout version and kind · size · two hash seeds
-//! line 1   the hybrid logical clock, alone on its line: every local write changes it
+//! line 0   magic · layout version and kind · size · two hash seeds · the index of our origin
+//! line 1   the hybrid logical clock, alone on its line: every insert changes it
 //! line 2…  sections, each starting on a cache line, laid out by the zone with [`Layout`]
 //! ```
 //!
@@ -16,22 +16,24 @@ use foldhash::SharedSeed;
 use foldhash::quality::FoldHasher;
 
 use crate::stamp::Hlc;
-use crate::words::{AtomicU64, LINE, Ordering, WORD, Words};
+use crate::slot::UNIT_BITS;
+use crate::words::{AtomicU64, LINE, Ordering, UNIT, WORD, Words};
 use crate::{Error, ZoneKind};
 
 /// "zonesync" in ASCII, read as a little-endian number. Written last: a region without it is half made.
 const MAGIC: u64 = u64::from_le_bytes(*b"zonesync");
 /// Grows with every change of what any word of a region means; the hash function is part of that.
-const LAYOUT_VERSION: u64 = 1;
+const LAYOUT_VERSION: u64 = 2;
 
-/// The largest region: slots name a block by its cache line in 28 bits.
-pub(crate) const MAX_SIZE: u64 = 1 << (28 + 6);
+/// The largest region: slots name a block by its unit.
+pub(crate) const MAX_SIZE: u64 = (UNIT * WORD) as u64 * (1 << UNIT_BITS);
 
 const MAGIC_AT: usize = 0;
 const VERSION_AT: usize = 1;
 const SIZE_AT: usize = 2;
 const SEED_AT: usize = 3;
 const SHARED_SEED_AT: usize = 4;
+const OWN_ORIGIN_AT: usize = 5;
 const HLC_AT: usize = LINE;
 const HEADER_WORDS: usize = 2 * LINE;
 
@@ -146,6 +148,12 @@ impl Region {
     /// The zone's clock.
     pub(crate) fn hlc(&self) -> Hlc<'_> {
         Hlc::new(&self.words[HLC_AT])
+    }
+
+    /// Where in the table of origins the zone's own one is. On a line that hardly ever changes: every write reads it.
+    #[inline]
+    pub(crate) fn own_origin(&self) -> &AtomicU64 {
+        &self.words[OWN_ORIGIN_AT]
     }
 
     /// The hash of a key, seeded per region: nobody outside can choose keys that meet in one bucket.

@@ -81,6 +81,12 @@ impl Stamp {
         Self(self.0.saturating_add(1)).max(Self::from_time(now))
     }
 
+    /// The smallest even stamp that is later than this one and not before `now`.
+    pub(crate) fn next_even(self, now: Time) -> Self {
+        const _: () = assert!(COUNTER_BITS > 0, "milliseconds begin with an even stamp");
+        Self(self.0.saturating_add(2) & !1).max(Self::from_time(now))
+    }
+
     /// Refuses a stamp that is further ahead of `now` than `max_skew`.
     ///
     /// # Errors
@@ -112,11 +118,11 @@ impl<'a> Hlc<'a> {
         Self(word)
     }
 
-    /// The stamp of a write made now. No two calls get the same one.
+    /// The stamp of a write made now. No two calls get the same one, and all are odd.
     pub(crate) fn tick(self, now: Time) -> Stamp {
         let mut last = self.0.load(Ordering::Relaxed);
         loop {
-            let next = Stamp(last).tick(now);
+            let next = Stamp(Stamp(last).tick(now).0 | 1);
             match self.0.compare_exchange_weak(last, next.0, Ordering::Relaxed, Ordering::Relaxed) {
                 Ok(_) => return next,
                 Err(current) => last = current,

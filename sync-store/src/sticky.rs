@@ -2,10 +2,10 @@
 
 mod builder;
 
-use crate::block::Header;
-use crate::table::{Found, Step, Table, Value, Written, replica_by_table};
+use crate::block::{Buffer, Draft, Header};
+use crate::table::{Found, Put, Step, Table, Written, replica_by_table};
 use crate::time::Time;
-use crate::{Error, Origin, Stamp};
+use crate::{Error, Origin, Stamp, Value};
 
 pub use builder::StickyZoneBuilder;
 
@@ -14,7 +14,7 @@ pub use builder::StickyZoneBuilder;
 #[non_exhaustive]
 pub struct Session {
     /// The server that it belongs to.
-    pub server: Vec<u8>,
+    pub server: Value,
     /// Its last access, as far as this node knows.
     pub last_access: Time,
     /// When the server was learned.
@@ -57,6 +57,10 @@ const RECORD_SHARE: u64 = 64;
 /// The part of the time-out by which an access must be later than the published one to be published.
 const PUBLISH_SHARE: u64 = 8;
 
+/// The part of the time-out in which lags are counted. Rounded up at every record of an access, of which there are eight at most between two
+/// publications, they are at most 8/1024 of the time-out too large.
+const LAG_SHARE: u64 = 1024;
+
 /// How long after the last access that a node knows of a session is gone.
 const fn idle_ms(timeout_ms: u64) -> u64 {
     timeout_ms.saturating_add(timeout_ms / RECORD_SHARE).saturating_add(timeout_ms / PUBLISH_SHARE)
@@ -77,49 +81,60 @@ impl StickyZone {
     pub fn learn(&self, session: impl AsRef<[u8]>, server: impl AsRef<[u8]>, now: Time) -> Result<(), Error> {
         let (session, server) = (session.as_ref(), server.as_ref());
         self.table.check(session, server)?;
-        let mut known = Vec::new();
+        let mut known = Value::new();
         if let Some(found) = self.find(session, now, &mut known)
-            && known == server
+            && known == *server
         {
-            self.touch(&found, now);
+            self.touch(&found, session, server, now);
             return Ok(());
         }
-        let written = self.table.upsert(now, session, Value::New(server), |_| {
-            Step::Write(self.header(now, false, now.as_millis()))
+        let written = self.table.upsert(now, session, Put::New(server), |found| {
+            Step::Write(self.table.header(found, now, false, now.as_millis()))
         })?;
         self.mark(&written);
         Ok(())
     }
 
     /// The server of a session. An access: keeps the session alive.
-    pub fn lookup(&self, session: impl AsRef<[u8]>, now: Time) -> Option<Vec<u8>> {
-        let mut server = Vec::new();
-        self.lookup_into(session, now, &mut server).then_some(server)
+    #[inline]
+    pub fn lookup(&self, session: impl AsRef<[u8]>, now: Time) -> Option<Value> {
+        let mut server = Value::new();
+        self.lookup_to(session.as_ref(), now, &mut server).then_some(server)
     }
 
     /// The same into a buffer, whose content is replaced. Answers whether the session is there; if not, the buffer holds anything.
     ///
     /// Allocates nothing if the buffer is large enough.
+    #[inline]
     pub fn lookup_into(&self, session: impl AsRef<[u8]>, now: Time, server: &mut Vec<u8>) -> bool {
-        let found = self.find(session.as_ref(), now, server);
+        self.lookup_to(session.as_ref(), now, server)
+    }
+
+    #[inline]
+    fn lookup_to(&self, session: &[u8], now: Time, server: &mut impl Buffer) -> bool {
+        let found = self.find(session, now, server);
         if let Some(found) = &found {
-            self.touch(found, now);
+            self.touch(found, session, server.bytes(), now);
         }
         found.is_some()
     }
 
     /// The server of a session, without accessing it.
-    pub fn peek(&self, session: impl AsRef<[u8]>, now: Time) -> Option<Vec<u8>> {
-        let mut server = Vec::new();
+    pub fn peek(&self, session: impl AsRef<[u8]>, now: Time) -> Option<Value> {
+        let mut server = Value::new();
         self.find(session.as_ref(), now, &mut server).map(|_| server)
     }
 
     /// Everything about a session, without accessing it.
     pub fn entry(&self, session: impl AsRef<[u8]>, now: Time) -> Option<Session> {
-        let mut server = Vec::new();
-        let found = self.find(session.as_ref(), now, &mut server)?;
-        let Header { stamp, writer, .. } = found.meta.header;
-        Some(Session { server, last_access: Time::from_millis(self.table.time_ms(&found)), stamp, writer })
+        loop {
+            let mut server = Value::new();
+            let found = self.find(session.as_ref(), now, &mut server)?;
+            let Header { stamp, time_ms, .. } = found.meta.header;
+            if let Some(writer) = self.table.writer(&found) {
+                return Some(Session { server, last_access: Time::from_millis(time_ms), stamp, writer });
+            }
+        }
     }
 
     /// Forgets a session, on every node; false if it is not there.
@@ -131,9 +146,9 @@ impl StickyZone {
     pub fn forget(&self, session: impl AsRef<[u8]>, now: Time) -> Result<bool, Error> {
         let session = session.as_ref();
         self.table.check(session, &[])?;
-        let written = self.table.upsert(now, session, Value::New(&[]), |found| match found {
+        let written = self.table.upsert(now, session, Put::New(&[]), |found| match found {
             Some(found) if self.table.is_live(found, now) => {
-                Step::Write(self.header(now, true, found.meta.header.time_ms))
+                Step::Write(self.table.header(Some(found), now, true, found.meta.header.time_ms))
             }
             _ => Step::Stop,
         })?;
@@ -148,7 +163,7 @@ impl StickyZone {
             if let Some(found) = self.table.copy_at(at, &mut key, &mut value)
                 && self.table.is_live(&found, now)
             {
-                f(&key, &value, Time::from_millis(self.table.time_ms(&found)));
+                f(&key, &value, Time::from_millis(found.meta.header.time_ms));
             }
         }
     }
@@ -163,13 +178,10 @@ impl StickyZone {
         !self.table.any_live(now)
     }
 
-    fn find(&self, session: &[u8], now: Time, server: &mut Vec<u8>) -> Option<Found> {
+    #[inline]
+    fn find(&self, session: &[u8], now: Time, server: &mut impl Buffer) -> Option<Found> {
         let found = self.table.find(session, self.table.hash(session), Some(server))?;
         self.table.is_live(&found, now).then_some(found)
-    }
-
-    fn header(&self, now: Time, removed: bool, time_ms: u64) -> Header {
-        Header { removed, stamp: self.table.tick(now), writer: self.table.settings().origin, time_ms }
     }
 
     fn mark(&self, written: &Written) {
@@ -184,11 +196,23 @@ impl StickyZone {
     ///
     /// The second question is asked only when the first was answered with yes, so that a session under load is marked once, not by
     /// every reader until the publisher comes.
-    fn touch(&self, found: &Found, now: Time) {
-        let now_ms = now.as_millis();
-        if now_ms > self.table.time_ms(found).saturating_add(self.timeout_ms / RECORD_SHARE)
-            && self.table.raise_time(found, now_ms)
-            && now_ms > found.meta.header.time_ms.saturating_add(self.timeout_ms / PUBLISH_SHARE)
+    #[inline]
+    fn touch(&self, found: &Found, session: &[u8], server: &[u8], now: Time) {
+        if now.as_millis() > found.meta.header.time_ms.saturating_add(self.timeout_ms / RECORD_SHARE) {
+            self.record_access(found, session, server, now.as_millis());
+        }
+    }
+
+    /// The record is replaced by one of the same stamp. Whoever else replaced it meanwhile has recorded an access, too; and a zone that is so full that there
+    /// is no block for it has lookups to do, not evictions.
+    #[cold]
+    fn record_access(&self, found: &Found, session: &[u8], server: &[u8], now_ms: u64) {
+        let known_ms = self.table.known_ms(&found.meta.header);
+        let lag = self.table.lag(now_ms - known_ms.min(now_ms));
+        let header = Header { time_ms: now_ms, lag, ..found.meta.header };
+        let draft = Draft { key: session, value: server, header };
+        if self.table.replace_within(found, &draft) == Some(true)
+            && now_ms > known_ms.saturating_add(self.timeout_ms / PUBLISH_SHARE)
         {
             self.table.mark(found.at);
         }

@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use crate::block::{self, Header};
+use crate::block::{self, Header, LAG_MAX};
 use crate::blocks::{Blocks, Demand};
 use crate::counters::{Counter, Counters};
 use crate::dirty::Dirty;
@@ -29,12 +29,12 @@ use crate::lengths::{Lengths, MatchBy};
 use crate::origins::Origins;
 use crate::region::{self, Layout, Region, Section};
 use crate::time::Time;
-use crate::words::{LINE, Ordering, WORD};
-use crate::{Error, Origin, ZoneKind, ZoneStats};
+use crate::words::{Ordering, UNIT, WORD, fence};
+use crate::{Error, Origin, Stamp, ZoneKind, ZoneStats};
 
 pub(crate) use read::Found;
 pub(crate) use replica::replica_by_table;
-pub(crate) use write::{Step, Value, Written};
+pub(crate) use write::{Put, Step, Written};
 
 /// How long tombstones are kept unless the zone says otherwise.
 pub(crate) const TOMBSTONE_RETENTION: Duration = Duration::from_secs(3600);
@@ -42,6 +42,8 @@ pub(crate) const TOMBSTONE_RETENTION: Duration = Duration::from_secs(3600);
 pub(crate) const MAX_RECORD: usize = 16 << 10;
 /// The size of a zone in bytes unless it says otherwise.
 pub(crate) const SIZE: u64 = 1 << 20;
+/// Bytes of key and value of the usual record unless the zone says otherwise: a 16-byte key with a 32-byte value.
+pub(crate) const RECORD_SIZE: usize = 48;
 
 /// What a table is to be like.
 #[derive(Clone, Debug)]
@@ -59,8 +61,12 @@ pub(crate) struct Settings {
     pub(crate) is_key: fn(&[u8]) -> bool,
     /// The most bytes of key and value.
     pub(crate) max_record: usize,
+    /// Bytes of key and value of the usual record: how the memory is shared between index and blocks.
+    pub(crate) record_size: usize,
     /// Sticky: milliseconds from the last access until a session is gone. Keyval: unused, records say when they expire.
     pub(crate) idle_ms: u64,
+    /// Sticky: milliseconds of a unit in which lags are counted. At least 1.
+    pub(crate) lag_unit_ms: u64,
     /// Milliseconds that a tombstone is kept.
     pub(crate) retention_ms: u64,
     /// How far ahead stamps of peers may be.
@@ -76,40 +82,37 @@ struct Parts {
     index: Index,
     /// A word for each slot: which publication its record is, see [`crate::origins::PackedDot`]. Written under the replication lock only.
     dots: Section,
-    /// Sticky: a word for each slot, the *hot word*: the last access here, 48 bits of milliseconds below the generation of the slot.
-    hot: Section,
     dirty: Dirty,
     blocks: Blocks,
 }
 
-/// Bits of a hot word that hold the time: milliseconds, good until the year 10889.
-const HOT_MS_BITS: u32 = 48;
-const HOT_MS_MAX: u64 = (1 << HOT_MS_BITS) - 1;
-
-/// Memory for records that goes with a slot: at half load a record has two slots, and 128 bytes are the common record.
-const LINES_PER_BUCKET: usize = BUCKET / 2 * 2;
-
 impl Parts {
     fn plan(settings: &Settings, size: u64) -> Option<Self> {
-        let Settings { max_key, max_record, match_by, kind, .. } = *settings;
+        /// Buckets that share one word of the dirty bitmap.
+        const GROUP: usize = u64::BITS as usize / BUCKET;
+        let Settings { max_key, max_record, match_by, kind, record_size, .. } = *settings;
         let demand = Demand { size, max_key, max_record };
         let sticky = kind == ZoneKind::Sticky;
         let mut layout = Layout::new(size);
         let fixed = Counters::WORDS + Origins::words(size) + Lengths::words(match_by) + demand.fixed_words();
-        let columns = if sticky { 3 } else { 2 };
-        // A word of a bucket for the bitmaps, and a 64th for the overflow area.
-        let per_bucket = columns * BUCKET + LINES_PER_BUCKET * LINE + 1 + BUCKET / 4;
+        // At half load a bucket goes with as many records of the usual size: the memory for those and a bit for each of their units;
+        // two words a slot, the slot and its dot; a bit for each slot; in a keyval zone a 64th for the overflow area.
+        let units = block::units_needed(record_size, 0, sticky) as usize;
+        let per_group = GROUP * BUCKET / 2 * units * UNIT
+            + (GROUP * BUCKET / 2 * units).div_ceil(u64::BITS as usize)
+            + GROUP * BUCKET * 2
+            + 1
+            + if sticky { 0 } else { GROUP * BUCKET * 2 / 64 };
         // Two buckets at least, or the second look would be at the first one; 64 words for what the sections are padded by.
-        let buckets = (layout.left().checked_sub(fixed + 64)? / per_bucket).max(2);
+        let buckets = (layout.left().checked_sub(fixed + 64)? * GROUP / per_group).max(2);
         let counters = Counters::new(&mut layout)?;
         let origins = Origins::new(&mut layout, size)?;
         let lengths = Lengths::new(&mut layout, match_by)?;
         let index = Index::new(&mut layout, buckets, !sticky)?;
         let dots = layout.take(index.len())?;
-        let hot = layout.take(if sticky { index.len() } else { 0 })?;
         let dirty = Dirty::new(&mut layout, index.len())?;
         let blocks = Blocks::new(&mut layout, &demand)?;
-        Some(Self { counters, origins, lengths, index, dots, hot, dirty, blocks })
+        Some(Self { counters, origins, lengths, index, dots, dirty, blocks })
     }
 }
 
@@ -136,7 +139,9 @@ impl Table {
                 max: region::MAX_SIZE,
             })?;
         let region = Region::create(&settings.name, settings.kind, size)?;
-        parts.origins.set_own(&region, settings.origin);
+        if let Some(own) = parts.origins.enter(&region, settings.origin) {
+            parts.origins.set_own(&region, own);
+        }
         parts.blocks.prepare(&region);
         region.seal();
         Ok(Self { settings, region, parts, replication: Mutex::default() })
@@ -201,14 +206,50 @@ impl Table {
         }
     }
 
-    /// The stamp of a write made now. Later than that of any record seen in the table: a record's stamp was ticked or observed before the
-    /// record was put there.
-    pub(crate) fn tick(&self, now: Time) -> crate::Stamp {
-        self.region.hlc().tick(now)
+    /// The header of a record to be written here and now in place of `found`.
+    ///
+    /// Its stamp is later than that of any record of the key that was ever here: later than the one that it replaces; and if there is none,
+    /// later than everything that ever left the table or was passed over on its way in ([`Self::see`]). Stamps of different keys need
+    /// no order among themselves, so replacing a record changes no word that other keys' writers need. That a stamp is unique for its key and writer is seen
+    /// to by parity: inserts have odd ones from the shared clock, replacements even ones, and a record has one successor.
+    pub(crate) fn header(&self, found: Option<&Found>, now: Time, removed: bool, time_ms: u64) -> Header {
+        let stamp = match found {
+            Some(found) => found.meta.header.stamp.next_even(now),
+            None => self.region.hlc().tick(now),
+        };
+        Header { removed, stamp, writer: self.parts.origins.own(&self.region), time_ms, lag: 0 }
+    }
+
+    /// Sticky: a time span as a lag, rounded up.
+    pub(crate) fn lag(&self, ms: u64) -> u16 {
+        u16::try_from(ms.div_ceil(self.settings.lag_unit_ms)).unwrap_or(u16::MAX).min(LAG_MAX)
+    }
+
+    /// Sticky: the last access that the cluster knows of, at least; 0 if that is long ago.
+    pub(crate) fn known_ms(&self, header: &Header) -> u64 {
+        if header.lag == LAG_MAX {
+            return 0;
+        }
+        header.time_ms.saturating_sub(u64::from(header.lag).saturating_mul(self.settings.lag_unit_ms))
+    }
+
+    /// A record leaves the table, or is kept out of it: inserts that follow are later.
+    fn see(&self, stamp: Stamp) {
+        self.region.hlc().observe(stamp);
+    }
+
+    /// The origin that wrote a record; `None` if the record has changed meanwhile.
+    pub(crate) fn writer(&self, found: &Found) -> Option<Origin> {
+        let origin = self.parts.origins.get(&self.region, found.meta.header.writer);
+        // An entry of the table is given to another origin only when no slot's record names it. Acquire pairs with the Release of
+        // `Origins::enter`: if that has happened, the slot is seen changed.
+        fence(Ordering::Acquire);
+        origin.filter(|_| self.is_still(found.at, found.slot))
     }
 
     /// Whether the record's time is over.
-    fn is_expired(&self, header: &Header, time_ms: u64, now: Time) -> bool {
+    fn is_expired(&self, header: &Header, now: Time) -> bool {
+        let time_ms = header.time_ms;
         !header.removed
             && if self.is_sticky() {
                 time_ms.saturating_add(self.settings.idle_ms) <= now.as_millis()
@@ -220,7 +261,7 @@ impl Table {
     /// Whether a record reads as present.
     pub(crate) fn is_live(&self, found: &Found, now: Time) -> bool {
         let header = &found.meta.header;
-        !header.removed && !self.is_expired(header, self.time_ms(found), now)
+        !header.removed && !self.is_expired(header, now)
     }
 
     /// How many records read as present.
@@ -237,51 +278,26 @@ impl Table {
         (0..self.slots()).filter_map(|at| self.meta_at(at)).filter(move |found| self.is_live(found, now))
     }
 
-    /// Keyval: when the record expires. Sticky: its last access, as far as it is known here.
-    pub(crate) fn time_ms(&self, found: &Found) -> u64 {
-        let known = found.meta.header.time_ms;
-        if !self.is_sticky() {
-            return known;
-        }
-        // Relaxed: a hint guards nothing.
-        let hot = self.region.words(self.parts.hot)[found.at].load(Ordering::Relaxed);
-        // A hot word of another record counts for nothing; one that is older by a whole turn of generations is too low to.
-        if hot >> HOT_MS_BITS == found.slot.generation() { known.max(hot & HOT_MS_MAX) } else { known }
-    }
-
-    /// Sticky: raises the last access of a record in its hot word; false if there is nothing to raise, or somebody else was quicker.
-    pub(crate) fn raise_time(&self, found: &Found, ms: u64) -> bool {
-        let word = &self.region.words(self.parts.hot)[found.at];
-        // Acquire pairs with the Release below: if this word was written for a later record, the load of the slot that follows
-        // cannot find the earlier one any more.
-        let hot = word.load(Ordering::Acquire);
-        if self.time_ms(found) >= ms || self.parts.index.load(&self.region, found.at) != found.slot {
-            return false;
-        }
-        let raised = found.slot.generation() << HOT_MS_BITS | ms.min(HOT_MS_MAX);
-        word.compare_exchange(hot, raised, Ordering::Release, Ordering::Relaxed).is_ok()
-    }
-
     /// Marks a slot to be published.
     pub(crate) fn mark(&self, at: usize) {
         self.parts.dirty.mark(&self.region, at);
     }
 
     /// What a record in a slot adds to the figures.
-    fn tally(&self, meta_removed: bool, lines: u32, sign: i64) {
-        self.count(if meta_removed { Counter::Tombstones } else { Counter::Records }, sign);
-        self.count(Counter::Lines, sign * i64::from(lines));
+    fn tally(&self, removed: bool, units: u32, sign: i64) {
+        self.count(if removed { Counter::Tombstones } else { Counter::Records }, sign);
+        self.count(Counter::Units, sign * i64::from(units));
     }
 
     pub(crate) fn stats(&self) -> ZoneStats {
         let get = |counter| self.parts.counters.get(&self.region, counter);
-        let line = (LINE * WORD) as u64;
-        let records_area = self.parts.blocks.capacity_lines() * line;
+        let unit = (UNIT * WORD) as u64;
+        let records_area = self.parts.blocks.capacity_units() * unit;
         ZoneStats {
             records: get(Counter::Records),
             tombstones: get(Counter::Tombstones),
             size_bytes: self.settings.size,
-            used_bytes: self.settings.size - records_area + (get(Counter::Lines) * line).min(records_area),
+            used_bytes: self.settings.size - records_area + (get(Counter::Units) * unit).min(records_area),
             evicted: get(Counter::Evicted),
             refused: get(Counter::Refused),
             expired: get(Counter::Expired),
@@ -296,17 +312,19 @@ pub(crate) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Checks `max_record` of a builder.
-pub(crate) fn check_max_record(zone: &str, max_record: usize) -> Result<(), Error> {
-    if (1..=block::RECORD_MAX).contains(&max_record) {
-        return Ok(());
+/// Checks `max_record` and `record_size` of a builder.
+pub(crate) fn check_record_sizes(zone: &str, max_record: usize, record_size: usize) -> Result<(), Error> {
+    for (setting, bytes) in [("max_record", max_record), ("record_size", record_size)] {
+        if !(1..=block::RECORD_MAX).contains(&bytes) {
+            return Err(Error::InvalidSetting {
+                zone: zone.to_owned(),
+                setting,
+                value: bytes.to_string(),
+                expected: "1 byte to 64 KiB for key and value together",
+            });
+        }
     }
-    Err(Error::InvalidSetting {
-        zone: zone.to_owned(),
-        setting: "max_record",
-        value: max_record.to_string(),
-        expected: "1 byte to 64 KiB for key and value together",
-    })
+    Ok(())
 }
 
 #[cfg(test)]

@@ -20,6 +20,9 @@ pub(crate) use std::sync::atomic::{AtomicU64, Ordering, fence};
 pub(crate) const WORD: usize = 8;
 /// Words of a cache line.
 pub(crate) const LINE: usize = 8;
+/// Words of a unit, the grain in which records get their memory: half a line. A whole line would round the usual session, 80 bytes, up
+/// to 128; a quarter would let too many small records straddle two lines.
+pub(crate) const UNIT: usize = 4;
 
 /// A fixed number of words, zero at the start, aligned to a cache line at least.
 pub(crate) struct Words(memory::Memory);
@@ -43,6 +46,34 @@ impl fmt::Debug for Words {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Words").field("len", &self.len()).finish()
     }
+}
+
+/// Two threads that each change one word and then look at the other's must not both miss the change. Sequentially consistent accesses see to
+/// that, at no cost to readers; loom takes them for Acquire and Release, and knows only the fence.
+#[inline]
+pub(crate) fn loom_fence() {
+    if cfg!(loom) {
+        fence(Ordering::SeqCst);
+    }
+}
+
+/// Asks for the cache line of a word before it is needed. Changes nothing but how long the next access takes.
+#[inline]
+#[allow(unsafe_code)]
+pub(crate) fn prefetch(word: &AtomicU64) {
+    #[cfg(all(target_arch = "x86_64", not(loom)))]
+    // SAFETY: needs SSE, which every x86-64 processor has; a prefetch of any address, this valid one included, has no effect on memory.
+    unsafe {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(word).cast());
+    }
+    #[cfg(all(target_arch = "aarch64", not(loom)))]
+    // SAFETY: a prefetch of any address, this valid one included, has no effect on memory or registers.
+    unsafe {
+        std::arch::asm!("prfm pldl1keep, [{}]", in(reg) std::ptr::from_ref(word), options(nostack, preserves_flags, readonly));
+    }
+    #[cfg(any(loom, not(any(target_arch = "x86_64", target_arch = "aarch64"))))]
+    let _ = word;
 }
 
 #[cfg(not(loom))]

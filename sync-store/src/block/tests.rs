@@ -13,14 +13,15 @@ fn a_record_survives_its_block() {
         let header = Header {
             removed: value_len == 0,
             stamp: Stamp::from_raw(7),
-            writer: Origin::from_raw(8).expect("not 0"),
-            time_ms: 9,
+            writer: u16::MAX,
+            time_ms: value_len as u64 % 2,
+            lag: LAG_MAX,
         };
         let draft = Draft { key: &bytes[..key_len], value: &bytes[..value_len], header };
         block.fill(&draft);
         let head = block.head();
         let meta = block.meta(head);
-        assert_eq!((meta.header, meta.lead, head.lines()), (header, 0, draft.lines()));
+        assert_eq!((meta.header, meta.lead, head.units()), (header, 0, draft.units()));
         assert!(block.has_key(head, draft.key));
         assert!(!block.has_key(head, &bytes[1..=key_len]));
         let (mut key, mut value) = (Vec::new(), Vec::new());
@@ -44,8 +45,9 @@ fn a_torn_head_leads_nowhere() {
 }
 
 #[test]
-fn a_small_record_takes_one_line() {
-    assert_eq!(lines_needed(16, 16), 1);
-    assert_eq!(lines_needed(16, 17), 2);
-    assert_eq!(lines_needed(16, 80), 2);
+fn the_usual_records_take_what_the_documents_say() {
+    assert_eq!(units_needed(16, 32, false), 2, "one cache line");
+    assert_eq!(units_needed(16, 33, false), 3);
+    assert_eq!(units_needed(32, 20, true), 3, "a session: 96 bytes");
+    assert_eq!(units_needed(5, 1, false), 1, "a blocked address: 32 bytes");
 }

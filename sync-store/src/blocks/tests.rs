@@ -18,7 +18,7 @@ fn loom_free_block_taken_twice() {
 
     let use_one = |(region, blocks): &(Region, Blocks), mark: u64| {
         if let Some(block) = blocks.take(region, 2) {
-            let word = &region.all()[block.line as usize * LINE + LINE]; // of its second line
+            let word = &region.all()[block.unit as usize * UNIT + UNIT]; // of its second unit
             word.store(mark, Ordering::Relaxed);
             assert_eq!(word.load(Ordering::Relaxed), mark, "somebody else has the block, too");
             blocks.free(region, block);
@@ -39,7 +39,7 @@ fn loom_free_block_taken_twice() {
         use_one(&shared, 4);
         other.join().expect("no panic");
         let (region, blocks) = &*shared;
-        let all = blocks.take_thoroughly(region, blocks.capacity_lines() as u32);
+        let all = blocks.take_thoroughly(region, blocks.capacity_units() as u32);
         assert!(all.is_some(), "nothing is lost");
     });
 }
@@ -50,42 +50,42 @@ mod plain {
 
     use super::*;
 
-    fn lines(block: &Owned) -> std::ops::Range<u32> {
-        block.line..block.line + block.lines
+    fn units(block: &Owned) -> std::ops::Range<u32> {
+        block.unit..block.unit + block.units
     }
 
     #[test]
-    fn every_line_is_given_once_and_all_come_back() {
+    fn every_unit_is_given_once_and_all_come_back() {
         let (region, blocks) = blocks(64 << 10);
-        let capacity = blocks.capacity_lines();
+        let capacity = blocks.capacity_units();
         let mut held = Vec::new();
         let mut seen = HashSet::new();
         for wanted in [1, 2, 3, 70, 5, 64, 130].into_iter().cycle() {
             let Some(block) = blocks.take(&region, wanted) else { break };
-            assert_eq!(block.lines, wanted);
-            assert!(lines(&block).all(|line| seen.insert(line)));
+            assert_eq!(block.units, wanted);
+            assert!(units(&block).all(|unit| seen.insert(unit)));
             held.push(block);
         }
         while let Some(block) = blocks.take(&region, 1) {
-            assert!(seen.insert(block.line));
+            assert!(seen.insert(block.unit));
             held.push(block);
         }
         assert_eq!(seen.len() as u64, capacity);
         held.into_iter().for_each(|block| blocks.free(&region, block));
         let all = blocks.take_thoroughly(&region, capacity as u32).expect("it has grown together");
-        assert_eq!(u64::from(all.lines), capacity);
+        assert_eq!(u64::from(all.units), capacity);
         blocks.free(&region, all);
     }
 
     #[test]
     fn the_reserve_is_apart() {
         let (region, blocks) = blocks(64 << 10);
-        let all = blocks.take_thoroughly(&region, blocks.capacity_lines() as u32).expect("all");
+        let all = blocks.take_thoroughly(&region, blocks.capacity_units() as u32).expect("all");
         let first = blocks.take_reserve(&region, 1).expect("one");
         let second = blocks.take_reserve(&region, 1).expect("two");
         assert!(blocks.take_reserve(&region, 1).is_none());
-        assert!(!lines(&all).contains(&first.line) && !lines(&second).contains(&first.line));
-        let mut again = blocks.owned(second.line, 1);
+        assert!(!units(&all).contains(&first.unit) && !units(&second).contains(&first.unit));
+        let mut again = blocks.owned(second.unit, 1);
         assert!(!blocks.fit(&region, &mut again, 1), "a block of the reserve goes back to the reserve");
         blocks.free(&region, second);
         assert!(blocks.take_reserve(&region, u32::MAX).is_none());
@@ -96,19 +96,19 @@ mod plain {
     }
 
     #[test]
-    fn a_block_is_fitted_into_the_free_lines_behind_it() {
+    fn a_block_is_fitted_into_the_free_units_behind_it() {
         let (region, blocks) = blocks(64 << 10);
         let mut first = blocks.take(&region, 2).expect("room");
         let second = blocks.take(&region, 2).expect("room");
-        assert_eq!(blocks.line_behind(&first), Some(second.line));
+        assert_eq!(blocks.unit_behind(&first), Some(second.unit));
         assert!(!blocks.fit(&region, &mut first, 3), "the next one is taken");
-        let (line, lines) = (second.line, second.lines);
+        let (unit, units) = (second.unit, second.units);
         blocks.give_back(&region, second);
         assert!(blocks.fit(&region, &mut first, 3));
-        assert!(!blocks.claim(&region, line as usize - blocks.first_line(), 1));
-        assert!(blocks.claim(&region, line as usize - blocks.first_line() + 1, 1));
+        assert!(!blocks.claim(&region, unit as usize - blocks.first_unit(), 1));
+        assert!(blocks.claim(&region, unit as usize - blocks.first_unit() + 1, 1));
         assert!(blocks.fit(&region, &mut first, 1));
-        assert_eq!((first.lines, lines), (1, 2));
+        assert_eq!((first.units, units), (1, 2));
     }
 
     #[test]

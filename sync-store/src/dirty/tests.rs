@@ -18,7 +18,7 @@ mod plain {
 
     fn drain_all(region: &Region, dirty: &Dirty) -> Vec<usize> {
         let mut slots = Vec::new();
-        dirty.drain(region, 0, |slot| {
+        dirty.drain(region, 0, |_| (), |slot| {
             slots.push(slot);
             ControlFlow::Continue(())
         });
@@ -45,13 +45,13 @@ mod plain {
         for slot in [1, 2, 70, 130] {
             dirty.mark(&region, slot);
         }
-        let next = dirty.drain(&region, 0, |slot| {
+        let next = dirty.drain(&region, 0, |_| (), |slot| {
             if slot == 70 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         });
         assert_eq!((next, dirty.count(&region)), (70, 2));
         dirty.mark(&region, 3);
         let mut slots = Vec::new();
-        dirty.drain(&region, next, |slot| {
+        dirty.drain(&region, next, |_| (), |slot| {
             slots.push(slot);
             ControlFlow::Continue(())
         });

@@ -20,6 +20,7 @@ pub struct KeyvalZoneBuilder {
     timeout: Option<Duration>,
     match_by: MatchBy,
     max_record: usize,
+    record_size: usize,
     tombstone_retention: Duration,
     max_clock_skew: Duration,
 }
@@ -33,6 +34,7 @@ impl KeyvalZoneBuilder {
             timeout: None,
             match_by: MatchBy::default(),
             max_record: table::MAX_RECORD,
+            record_size: table::RECORD_SIZE,
             tombstone_retention: table::TOMBSTONE_RETENTION,
             max_clock_skew: MAX_CLOCK_SKEW,
         }
@@ -69,6 +71,13 @@ impl KeyvalZoneBuilder {
         self
     }
 
+    /// The usual size of key and value together in bytes: how the zone shares its memory between index and records. A zone of much larger records
+    /// runs out of memory for them while slots are left, one of much smaller ones the other way round. Default: 48.
+    pub fn record_size(mut self, bytes: usize) -> Self {
+        self.record_size = bytes;
+        self
+    }
+
     /// How long a tombstone is kept, and an expired record while there is room: longer than any node is cut off and comes back with older writes. Default: an hour.
     pub fn tombstone_retention(mut self, retention: Duration) -> Self {
         self.tombstone_retention = retention;
@@ -87,7 +96,7 @@ impl KeyvalZoneBuilder {
     ///
     /// [`Error::InvalidSize`], [`Error::InvalidSetting`].
     pub fn build(self) -> Result<KeyvalZone, Error> {
-        table::check_max_record(&self.name, self.max_record)?;
+        table::check_record_sizes(&self.name, self.max_record, self.record_size)?;
         let table = Table::new(Settings {
             kind: ZoneKind::Keyval,
             origin: self.origin.unwrap_or_else(Origin::random),
@@ -99,7 +108,9 @@ impl KeyvalZoneBuilder {
                 MatchBy::Ip => |key| Range::from_bytes(key).is_some(),
             },
             max_record: self.max_record,
+            record_size: self.record_size,
             idle_ms: 0,
+            lag_unit_ms: 1,
             retention_ms: millis(self.tombstone_retention),
             max_clock_skew: self.max_clock_skew,
             name: self.name,

@@ -15,7 +15,7 @@
 //! all the while. **Who acts on words checks the head afterwards**; the words are loaded with Acquire and stored with Release, so
 //! who saw a word of a newcomer also sees that the head has changed.
 
-use crate::words::{AtomicU64, LINE, Ordering, fence};
+use crate::words::{AtomicU64, LINE, Ordering, loom_fence, prefetch};
 
 use super::bucket::View;
 use super::key::LimitKey;
@@ -95,14 +95,6 @@ pub(super) struct Fresh {
     pub(super) foreign: bool,
 }
 
-/// Two threads that each change one word and then look at the other's (head and arrival time, or two heads) must not both miss the
-/// change. SeqCst accesses see to that, at no cost to readers. Loom takes them for Acquire and Release, and knows only the fence.
-pub(super) fn loom_fence() {
-    if cfg!(loom) {
-        fence(Ordering::SeqCst);
-    }
-}
-
 /// The words of one entry.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Entry<'r>(&'r [AtomicU64]);
@@ -111,6 +103,11 @@ impl<'r> Entry<'r> {
     /// The entry at `slot` of a section of entries.
     pub(super) fn at(words: &'r [AtomicU64], slot: usize) -> Self {
         Self(&words[slot * ENTRY..][..ENTRY])
+    }
+
+    /// Asks for the entry before it is needed.
+    pub(super) fn prefetch(self) {
+        prefetch(&self.0[HEAD]);
     }
 
     pub(super) fn head(self) -> Head {
@@ -218,13 +215,14 @@ impl<'r> Entry<'r> {
         let _ = self.0[SINCE].compare_exchange(from, to, Ordering::AcqRel, Ordering::Relaxed);
     }
 
+    /// Sequentially consistent, as its changes are: the hand-off of dirty marks relies on it.
     pub(super) fn debt(self) -> i64 {
-        self.0[DEBT].load(Ordering::Acquire).cast_signed()
+        self.0[DEBT].load(Ordering::SeqCst).cast_signed()
     }
 
     /// Wraps rather than saturates: what is added is subtracted again.
     pub(super) fn add_debt(self, work: i64) {
-        self.0[DEBT].fetch_add(work.cast_unsigned(), Ordering::AcqRel);
+        self.0[DEBT].fetch_add(work.cast_unsigned(), Ordering::SeqCst);
     }
 
     pub(super) fn seq(self) -> u64 {

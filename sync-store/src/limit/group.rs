@@ -27,9 +27,9 @@
 //! steps. Whoever charged it at just that moment may take it for lost and charge again, so the worst that comes of the race is one
 //! request counted twice, on this node.
 
-use crate::words::AtomicU64;
+use crate::words::{AtomicU64, loom_fence};
 
-use super::entry::{ENTRY, Entry, Fresh, Head, Phase, loom_fence};
+use super::entry::{ENTRY, Entry, Fresh, Head, Phase};
 use super::found::Found;
 use super::key::LimitKey;
 

@@ -15,7 +15,7 @@ use super::group::Inserted;
 use super::key::{LimitKey, WIRE_MAX};
 use super::runs::Due;
 use super::zone::{LimitZone, Tally};
-use crate::origins::{MAX_SEQ, OWN};
+use crate::origins::MAX_SEQ;
 use crate::{Applied, Dot, Error, Origin, Record, Replica, State, Time, VersionVector, ZoneKind, ZoneStats};
 
 /// What became of an applied row.
@@ -113,7 +113,8 @@ impl LimitZone {
         let enter = || self.origins.enter(&self.region, origin);
         enter()
             .or_else(|| {
-                self.origins.forget(&self.region, &vec![false; self.origins.len()]);
+                let oldest = self.origins.forgettable(&self.region, &vec![false; self.origins.len()]);
+                self.origins.forget(&self.region, &oldest);
                 enter()
             })
             .ok_or_else(|| Error::TooManyOrigins { zone: self.name.clone(), max: self.origins.len() })
@@ -150,14 +151,15 @@ impl Replica for LimitZone {
     }
 
     fn published_seq(&self) -> u64 {
-        self.origins.through(&self.region, OWN)
+        self.origins.published(&self.region)
     }
 
     fn publish(&self, _now: Time, f: &mut dyn FnMut(&Record<'_>) -> bool) -> (u64, u64) {
         let mut replication = self.replication.lock();
         let from = self.published_seq();
         let mut through = from;
-        replication.publish_next = self.dirty.drain(&self.region, replication.publish_next, |slot| {
+        let ahead = |slots: &[usize]| slots.iter().for_each(|&slot| self.entry(slot).prefetch());
+        replication.publish_next = self.dirty.drain(&self.region, replication.publish_next, ahead, |slot| {
             let dot = Dot { origin: self.origin, seq: through + 1 };
             match self.publish_slot(slot, dot, f) {
                 ControlFlow::Continue(published) => {
@@ -167,7 +169,7 @@ impl Replica for LimitZone {
                 ControlFlow::Break(()) => ControlFlow::Break(()),
             }
         });
-        self.origins.advance(&self.region, OWN, through);
+        self.origins.advance(&self.region, self.origins.own(&self.region), through);
         (from, through)
     }
 

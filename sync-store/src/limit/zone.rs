@@ -158,7 +158,9 @@ impl LimitZoneBuilder {
         let entries = layout.take(slots * ENTRY).ok_or_else(invalid_size)?;
         let region = Region::create(&self.name, ZoneKind::Limit, size)?;
         let origin = self.origin.unwrap_or_else(Origin::random);
-        origins.set_own(&region, origin);
+        if let Some(own) = origins.enter(&region, origin) {
+            origins.set_own(&region, own);
+        }
         region.seal();
         Ok(LimitZone {
             name: self.name,

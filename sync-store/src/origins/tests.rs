@@ -9,14 +9,15 @@ fn origins() -> (Region, Origins) {
     let size = 4096;
     let region = Region::create("z", ZoneKind::Keyval, size).expect("memory");
     let origins = Origins::new(&mut Layout::new(size), size).expect("room");
-    origins.set_own(&region, origin(1));
+    let own = origins.enter(&region, origin(1)).expect("room");
+    origins.set_own(&region, own);
     (region, origins)
 }
 
 #[test]
 fn the_vector_holds_what_was_advanced() {
     let (region, origins) = origins();
-    origins.advance(&region, OWN, 4);
+    origins.advance(&region, origins.own(&region), 4);
     let index = origins.enter(&region, origin(9)).expect("room");
     assert_eq!(origins.enter(&region, origin(9)), Some(index));
     origins.advance(&region, index, 7);
@@ -35,12 +36,14 @@ fn a_full_table_forgets_the_longest_unheard_of_that_nothing_refers_to() {
     origins.enter(&region, origin(2)); // heard again
     let mut in_use = vec![false; origins.len()];
     in_use[usize::from(origins.find(&region, origin(3)).expect("there"))] = true;
-    assert_eq!(origins.forget(&region, &in_use).len(), 4);
+    let oldest = origins.forgettable(&region, &in_use);
+    assert_eq!(oldest.len(), 4);
+    origins.forget(&region, &oldest);
     let gone: Vec<u64> = (1..=32).filter(|&raw| origins.find(&region, origin(raw)).is_none()).collect();
     assert_eq!(gone, [4, 5, 6, 7]);
     let index = origins.enter(&region, origin(99)).expect("room");
     assert_eq!(origins.through(&region, index), 0);
-    assert_eq!(origins.forget(&region, &vec![true; origins.len()]), []);
+    assert_eq!(origins.forgettable(&region, &vec![true; origins.len()]), []);
 }
 
 #[test]

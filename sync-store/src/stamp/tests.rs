@@ -9,7 +9,7 @@ fn a_tick_follows_the_wall_clock_and_never_repeats() {
     let third = clock.tick(Time::from_millis(900));
     assert_eq!((first.millis(), second.millis(), third.millis()), (1_000, 1_000, 1_000));
     assert!(first < second && second < third);
-    assert_eq!(clock.tick(Time::from_millis(2_000)), Stamp::from_time(Time::from_millis(2_000)));
+    assert_eq!(clock.tick(Time::from_millis(2_000)).raw(), Stamp::from_time(Time::from_millis(2_000)).raw() + 1, "odd");
 }
 
 #[test]
@@ -19,7 +19,19 @@ fn what_was_observed_comes_before_the_next_tick() {
     let seen = Stamp::from_raw((5_000 << 16) | 9);
     clock.observe(seen);
     clock.observe(Stamp::from_raw(3));
-    assert_eq!(clock.tick(Time::from_millis(1)).raw(), seen.raw() + 1);
+    assert_eq!(clock.tick(Time::from_millis(1)).raw(), seen.raw() + 2, "the next odd one");
+}
+
+#[test]
+fn the_successor_of_a_record_is_even_and_later_than_it_and_the_wall_clock() {
+    let now = Time::from_millis(1_000);
+    let first = Stamp::from_time(now);
+    for seen in [first, Stamp::from_raw(first.raw() + 1), Stamp::from_raw(first.raw() + 2)] {
+        let next = seen.next_even(now);
+        assert!(next > seen && next.raw() % 2 == 0);
+    }
+    assert_eq!(Stamp::NEVER.next_even(now), first);
+    assert!(Stamp::from_raw(u64::MAX).next_even(now).raw() >= u64::MAX - 1);
 }
 
 #[test]

@@ -8,7 +8,7 @@ use crate::stamp::MAX_CLOCK_SKEW;
 use crate::table::{self, Settings, Table, millis};
 use crate::{Error, Origin, ZoneKind};
 
-use super::{StickyZone, idle_ms};
+use super::{LAG_SHARE, StickyZone, idle_ms};
 
 /// The settings of a [`StickyZone`] to be made; see [`StickyZone::builder`].
 #[derive(Clone, Debug)]
@@ -19,6 +19,7 @@ pub struct StickyZoneBuilder {
     origin: Option<Origin>,
     timeout: Duration,
     max_record: usize,
+    record_size: usize,
     tombstone_retention: Duration,
     max_clock_skew: Duration,
 }
@@ -31,6 +32,7 @@ impl StickyZoneBuilder {
             origin: None,
             timeout: Duration::from_secs(600),
             max_record: table::MAX_RECORD,
+            record_size: table::RECORD_SIZE,
             tombstone_retention: table::TOMBSTONE_RETENTION,
             max_clock_skew: MAX_CLOCK_SKEW,
         }
@@ -62,6 +64,13 @@ impl StickyZoneBuilder {
         self
     }
 
+    /// The usual size of key and value together in bytes: how the zone shares its memory between index and records. A zone of much larger records
+    /// runs out of memory for them while slots are left, one of much smaller ones the other way round. Default: 48.
+    pub fn record_size(mut self, bytes: usize) -> Self {
+        self.record_size = bytes;
+        self
+    }
+
     /// How long a tombstone is kept: longer than any node is cut off and comes back with older sessions, but never longer than the time-out, after which those
     /// have expired. Default: an hour.
     pub fn tombstone_retention(mut self, retention: Duration) -> Self {
@@ -81,7 +90,7 @@ impl StickyZoneBuilder {
     ///
     /// [`Error::InvalidSize`], [`Error::InvalidSetting`].
     pub fn build(self) -> Result<StickyZone, Error> {
-        table::check_max_record(&self.name, self.max_record)?;
+        table::check_record_sizes(&self.name, self.max_record, self.record_size)?;
         let timeout_ms = millis(self.timeout);
         if timeout_ms == 0 {
             return Err(Error::InvalidSetting {
@@ -99,7 +108,9 @@ impl StickyZoneBuilder {
             max_key: KEY_MAX.min(self.max_record),
             is_key: |_| true,
             max_record: self.max_record,
+            record_size: self.record_size,
             idle_ms: idle_ms(timeout_ms),
+            lag_unit_ms: (timeout_ms / LAG_SHARE).max(1),
             retention_ms: millis(self.tombstone_retention).min(timeout_ms),
             max_clock_skew: self.max_clock_skew,
             name: self.name,

@@ -3,10 +3,10 @@
 //! Load the slot, copy the record, then look whether the slot still holds the same word: if so nothing was reused meanwhile, and the copy is
 //! whole. A reader is lock-free, not wait-free: whenever it has to begin again, a writer has succeeded.
 
-use crate::block::{Block, Head, Meta};
-use crate::index::BUCKET;
+use crate::block::{Block, Buffer, Head, Meta};
+use crate::index::{BUCKET, Candidates};
 use crate::slot::{Slot, SlotState};
-use crate::words::{Ordering, fence};
+use crate::words::{Ordering, fence, prefetch};
 
 use super::Table;
 
@@ -24,7 +24,7 @@ impl Table {
     /// Runs `f` on the block of a slot; `None` if the slot changed meanwhile, and what `f` saw means nothing.
     #[inline]
     pub(super) fn read<R>(&self, at: usize, slot: Slot, f: impl FnOnce(Block<'_>, Head) -> R) -> Option<R> {
-        let block = self.parts.blocks.at(&self.region, slot.line());
+        let block = self.parts.blocks.at(&self.region, slot.unit());
         let (head, stamp) = (block.head(), block.stamp());
         let result = f(block, head);
         // Acquire: pairs with the release fence in `Block::fill`. Had any load above met a store of the block's next life, the
@@ -37,12 +37,12 @@ impl Table {
 
     /// Finds the record of a key, tombstones and expired ones included, and copies its value into `value` if asked to.
     #[inline]
-    pub(crate) fn find(&self, key: &[u8], hash: u64, mut value: Option<&mut Vec<u8>>) -> Option<Found> {
+    pub(crate) fn find(&self, key: &[u8], hash: u64, mut value: Option<&mut impl Buffer>) -> Option<Found> {
         let candidates = self.parts.index.candidates(hash);
         let tag = Slot::tag_of(hash);
         for first in candidates.main {
             for at in first..first + BUCKET {
-                if let Some(found) = self.find_at(at, tag, key, value.as_deref_mut()) {
+                if let Some(found) = self.find_at(at, tag, key, &mut value) {
                     return Some(found);
                 }
             }
@@ -50,7 +50,7 @@ impl Table {
         if !self.parts.index.overflow_in_use(&self.region) {
             return None;
         }
-        candidates.overflow_slots().find_map(|at| self.find_at(at, tag, key, value.as_deref_mut()))
+        candidates.overflow_slots().find_map(|at| self.find_at(at, tag, key, &mut value))
     }
 
     pub(crate) fn hash(&self, key: &[u8]) -> u64 {
@@ -58,10 +58,16 @@ impl Table {
     }
 
     #[inline]
-    fn find_at(&self, at: usize, tag: u64, key: &[u8], mut value: Option<&mut Vec<u8>>) -> Option<Found> {
+    fn find_at(
+        &self,
+        at: usize,
+        tag: u64,
+        key: &[u8],
+        value: &mut Option<&mut impl Buffer>,
+    ) -> Option<Found> {
         loop {
             let slot = self.parts.index.load(&self.region, at);
-            if slot.tag() != tag || slot.state() != SlotState::Live {
+            if !slot.is_live_with(tag) {
                 return None;
             }
             let read = self.read(at, slot, |block, head| {
@@ -69,7 +75,6 @@ impl Table {
                     return None;
                 }
                 if let Some(value) = value.as_deref_mut() {
-                    value.clear();
                     block.copy_value(head, value, || self.is_still(at, slot));
                 }
                 Some(block.meta(head))
@@ -80,8 +85,28 @@ impl Table {
         }
     }
 
-    /// Whether a slot is as it was; a hint, not a validation.
-    fn is_still(&self, at: usize, slot: Slot) -> bool {
+    /// Finds a record without copying its value.
+    #[inline]
+    pub(crate) fn find_meta(&self, key: &[u8], hash: u64) -> Option<Found> {
+        self.find(key, hash, None::<&mut Vec<u8>>)
+    }
+
+    /// Asks for the first bucket of a key before it is needed.
+    #[inline]
+    pub(super) fn prefetch_slots(&self, candidates: Candidates) {
+        prefetch(self.parts.index.word(&self.region, candidates.main[0]));
+    }
+
+    /// Asks for the block of a slot before it is needed.
+    #[inline]
+    pub(super) fn prefetch_block(&self, slot: Slot) {
+        if slot.state() != SlotState::Empty {
+            self.parts.blocks.at(&self.region, slot.unit()).prefetch();
+        }
+    }
+
+    /// Whether a slot is as it was; a hint, unless a fence comes before.
+    pub(super) fn is_still(&self, at: usize, slot: Slot) -> bool {
         self.parts.index.word(&self.region, at).load(Ordering::Relaxed) == slot.raw()
     }
 
@@ -93,8 +118,6 @@ impl Table {
     /// The record in a slot; its key and value in the two buffers.
     pub(crate) fn copy_at(&self, at: usize, key: &mut Vec<u8>, value: &mut Vec<u8>) -> Option<Found> {
         let copied = self.live_at(at, |block, head| {
-            key.clear();
-            value.clear();
             block.copy_key(head, key);
             block.copy_value(head, value, || true);
             block.meta(head)

@@ -16,14 +16,19 @@
 use std::ops::ControlFlow;
 use std::task::{Context, Poll};
 
-use crate::block::Header;
+use crate::block::{Draft, Header};
 use crate::counters::Counter;
-use crate::origins::{MAX_SEQ, OWN, PackedDot};
+use crate::index::BUCKET;
+use crate::origins::{MAX_SEQ, PackedDot};
+use crate::slot::Slot;
 use crate::time::Time;
-use crate::words::Ordering;
-use crate::{Applied, Dot, Error, Origin, Record, Stamp, State, VersionVector};
+use crate::words::{Ordering, prefetch};
+use crate::{Applied, Dot, Error, Origin, Record, State, VersionVector};
 
-use super::{Found, Step, Table, Value, Written};
+use super::{Found, Put, Step, Table, Written};
+
+/// Rows that are looked at ahead of applying them: as many cache misses as a processor has under way at a time.
+const ROWS_AHEAD: usize = 16;
 
 /// What the holder of the replication lock works with.
 #[derive(Debug, Default)]
@@ -47,6 +52,51 @@ struct Row<'a> {
     key: &'a [u8],
     value: &'a [u8],
     header: Header,
+    /// What `header.writer` is the index of.
+    writer: Origin,
+}
+
+/// Origins that were just entered in the table: rows name the same few over and over.
+#[derive(Default)]
+struct Entered(Vec<(Origin, u16)>);
+
+impl Entered {
+    /// As many as a catch-up may alternate between.
+    const MAX: usize = 8;
+
+    fn get(&self, origin: Origin) -> Option<u16> {
+        self.0.iter().find(|(entered, _)| *entered == origin).map(|(_, index)| *index)
+    }
+
+    fn index(&mut self, table: &Table, origin: Origin) -> Result<u16, Error> {
+        if let Some(index) = self.get(origin) {
+            return Ok(index);
+        }
+        let index = match table.parts.origins.enter(&table.region, origin) {
+            Some(index) => index,
+            None => {
+                self.0.clear(); // making room takes entries away
+                table.enter_origin(origin)?
+            }
+        };
+        if self.0.len() == Self::MAX {
+            self.0.clear();
+        }
+        self.0.push((origin, index));
+        Ok(index)
+    }
+
+    /// The indices of who published a row and of who wrote it. Both are in the table afterwards: should the second have driven out the
+    /// first, it is entered again, and what was heard just now is not driven out.
+    fn both(&mut self, table: &Table, publisher: Origin, writer: Origin) -> Result<(u16, u16), Error> {
+        loop {
+            let publisher_index = self.index(table, publisher)?;
+            let writer_index = self.index(table, writer)?;
+            if self.get(publisher) == Some(publisher_index) {
+                return Ok((publisher_index, writer_index));
+            }
+        }
+    }
 }
 
 impl Table {
@@ -59,7 +109,7 @@ impl Table {
     }
 
     pub(crate) fn published_seq(&self) -> u64 {
-        self.parts.origins.through(&self.region, OWN)
+        self.parts.origins.published(&self.region)
     }
 
     pub(crate) fn adopt(&self, except: &[Origin]) -> bool {
@@ -103,66 +153,80 @@ impl Table {
     /// See the module's head.
     fn has_news(&self, found: &Found) -> bool {
         let header = &found.meta.header;
-        header.writer == self.settings.origin
+        header.writer == self.parts.origins.own(&self.region)
             || self.dot(found.at).seq() == 0
-            || self.is_sticky() && !header.removed && self.time_ms(found) > header.time_ms
+            || !header.removed && header.lag > 0
     }
 
     fn record<'a>(
         &self,
         dot: Dot,
         found: &Found,
+        writer: Origin,
         removed: bool,
         key: &'a [u8],
         value: &'a [u8],
     ) -> Record<'a> {
-        let Header { stamp, writer, .. } = found.meta.header;
+        let Header { stamp, time_ms, .. } = found.meta.header;
         let state = if removed {
             State::Removed { stamp, writer }
         } else {
-            State::Value { value, stamp, writer, time_ms: self.time_ms(found) }
+            State::Value { value, stamp, writer, time_ms }
         };
         Record { key, dot, state }
     }
 
-    pub(crate) fn publish(&self, now: Time, f: &mut dyn FnMut(&Record<'_>) -> bool) -> (u64, u64) {
+    pub(crate) fn publish(&self, _now: Time, f: &mut dyn FnMut(&Record<'_>) -> bool) -> (u64, u64) {
         let mut buffers = self.replication.lock();
         let Buffers { key, value, from } = &mut *buffers;
         let before = self.published_seq();
         let mut seq = before;
-        *from = self.parts.dirty.drain(&self.region, *from, |at| {
+        let own = self.parts.origins.own(&self.region);
+        let ahead = |slots: &[usize]| self.look_ahead(slots);
+        *from = self.parts.dirty.drain(&self.region, *from, ahead, |at| {
             let Some(found) = self.copy_at(at, key, value).filter(|found| self.has_news(found)) else {
                 return ControlFlow::Continue(());
             };
+            let header = &found.meta.header;
+            // No origin leaves the table while we hold the lock.
+            let Some(writer) = self.parts.origins.get(&self.region, header.writer) else {
+                return ControlFlow::Continue(());
+            };
             let dot = Dot { origin: self.settings.origin, seq: seq + 1 };
-            let record = self.record(dot, &found, found.meta.header.removed, key, value);
-            if !f(&record) {
+            if !f(&self.record(dot, &found, writer, header.removed, key, value)) {
                 return ControlFlow::Break(());
             }
             seq += 1;
-            self.set_dot(at, PackedDot::new(OWN, seq));
-            self.parts.origins.advance(&self.region, OWN, seq);
-            if let State::Value { time_ms, .. } = record.state
-                && self.is_sticky()
-                && time_ms > found.meta.header.time_ms
-            {
-                self.set_known_time(now, &found, key, value, time_ms);
+            self.set_dot(at, PackedDot::new(own, seq));
+            self.parts.origins.advance(&self.region, own, seq);
+            if header.lag > 0 {
+                self.set_known(&found, key, value);
             }
             ControlFlow::Continue(())
         });
         (before, seq)
     }
 
-    /// Sticky: makes `time_ms` the last access that the cluster knows of. Should that fail, the record is published once more than
-    /// needed.
-    fn set_known_time(&self, now: Time, found: &Found, key: &[u8], value: &[u8], time_ms: u64) {
-        let header = Header { time_ms, ..found.meta.header };
-        let draft = crate::block::Draft { key, value, header };
-        _ = self.replace(now, found, &draft);
+    /// Asks for the memory of slots before it is needed: all slots and dots first, then, when those are there, the blocks.
+    fn look_ahead(&self, slots: &[usize]) {
+        let words = self.region.words(self.parts.dots);
+        for &at in slots {
+            prefetch(self.parts.index.word(&self.region, at));
+            prefetch(&words[at]);
+        }
+        for &at in slots {
+            self.prefetch_block(self.parts.index.load(&self.region, at));
+        }
+    }
+
+    /// Sticky: the cluster knows the last access of a record now. Should saying so fail, the record is published once more than needed.
+    fn set_known(&self, found: &Found, key: &[u8], value: &[u8]) {
+        let header = Header { lag: 0, ..found.meta.header };
+        _ = self.replace_within(found, &Draft { key, value, header });
     }
 
     /// The index of an origin in the table. Makes room if need be, by forgetting origins without records; should all have some, by
-    /// adopting the records of those that were not heard for longest.
+    /// making records of those that were not heard for longest our own.
     fn enter_origin(&self, origin: Origin) -> Result<u16, Error> {
         let origins = self.parts.origins;
         if let Some(index) = origins.enter(&self.region, origin) {
@@ -170,41 +234,76 @@ impl Table {
         }
         let mut in_use = vec![false; origins.len()];
         for at in 0..self.slots() {
-            if let Some(used) = in_use.get_mut(usize::from(self.dot(at).index()))
-                && self.meta_at(at).is_some()
-            {
-                *used = true;
+            let Some(found) = self.meta_at(at) else { continue };
+            for index in [self.dot(at).index(), found.meta.header.writer] {
+                if let Some(used) = in_use.get_mut(usize::from(index)) {
+                    *used = true;
+                }
             }
         }
-        let mut forgotten = origins.forget(&self.region, &in_use);
+        let mut forgotten = origins.forgettable(&self.region, &in_use);
         if forgotten.is_empty() {
-            forgotten = origins.forget(&self.region, &vec![false; origins.len()]);
+            forgotten = origins.forgettable(&self.region, &vec![false; origins.len()]);
+            let kept = self.take_over(&forgotten);
+            forgotten.retain(|index| !kept.contains(index));
         }
         for at in 0..self.slots() {
-            let dot = self.dot(at);
-            if dot.seq() == 0 || !forgotten.contains(&dot.index()) {
-                continue;
-            }
-            if self.meta_at(at).is_some() {
-                self.make_own(at);
-            } else {
+            if forgotten.contains(&self.dot(at).index()) {
                 self.set_dot(at, PackedDot::from_raw(0));
             }
         }
+        origins.forget(&self.region, &forgotten);
         origins
             .enter(&self.region, origin)
             .ok_or_else(|| Error::TooManyOrigins { zone: self.settings.name.clone(), max: origins.len() })
     }
 
-    /// Checks a row and reads its state.
-    fn row<'a>(&self, now: Time, record: &Record<'a>) -> Result<Row<'a>, Error> {
-        let (value, header) = match record.state {
-            State::Value { value, stamp, writer, time_ms } => {
-                (value, Header { removed: false, stamp, writer, time_ms })
+    /// Makes the records that name one of these origins our own, for want of room in the table.
+    ///
+    /// The stamp stays: with another writer the same value of the same moment is, for merging, one more candidate of equal content, and all nodes still agree on
+    /// the largest. Only a tie with a third write of exactly this stamp may now be decided the other way, everywhere.
+    ///
+    /// Answers the origins for which that failed, because a zone that is full to the brim had no block to do it with.
+    fn take_over(&self, origins: &[u16]) -> Vec<u16> {
+        let mut kept = Vec::new();
+        let (mut key, mut value) = (Vec::new(), Vec::new());
+        let own = self.parts.origins.own(&self.region);
+        for at in 0..self.slots() {
+            loop {
+                let Some(found) = self.copy_at(at, &mut key, &mut value) else { break };
+                let published_by = self.dot(at);
+                let by_one = published_by.seq() != 0 && origins.contains(&published_by.index());
+                if origins.contains(&found.meta.header.writer) {
+                    let header = Header { writer: own, ..found.meta.header };
+                    let draft = Draft { key: &key, value: &value, header };
+                    match self.replace_within(&found, &draft) {
+                        Some(true) => {}
+                        Some(false) => continue, // it has changed
+                        None => {
+                            kept.push(found.meta.header.writer);
+                            break;
+                        }
+                    }
+                } else if !by_one {
+                    break;
+                }
+                self.make_own(at);
+                break;
             }
-            State::Removed { stamp, writer } => {
-                (&[][..], Header { removed: true, stamp, writer, time_ms: 0 })
-            }
+        }
+        kept
+    }
+
+    /// Checks a row and reads its state; its dot as the table keeps it.
+    fn row<'a>(
+        &self,
+        now: Time,
+        record: &Record<'a>,
+        entered: &mut Entered,
+    ) -> Result<(Row<'a>, PackedDot), Error> {
+        let (value, removed, stamp, writer, time_ms) = match record.state {
+            State::Value { value, stamp, writer, time_ms } => (value, false, stamp, writer, time_ms),
+            State::Removed { stamp, writer } => (&[][..], true, stamp, writer, 0),
             State::Limit { .. } => {
                 return Err(Error::WrongKind { zone: self.settings.name.clone(), kind: self.settings.kind });
             }
@@ -217,39 +316,31 @@ impl Table {
                 expected: "a key in the form that this type of zone sends",
             });
         }
-        header.stamp.check_skew(&self.settings.name, now, self.settings.max_clock_skew)?;
-        let mut header = header;
-        if self.is_sticky() {
-            // A last access is a clock reading like a stamp, but only a hint: bounded, not refused.
-            let latest = now.saturating_add(self.settings.max_clock_skew);
-            header.time_ms = header.time_ms.min(latest.as_millis());
-        }
-        Ok(Row { key: record.key, value, header })
+        stamp.check_skew(&self.settings.name, now, self.settings.max_clock_skew)?;
+        // A last access is a clock reading like a stamp, but only a hint: bounded, not refused.
+        let latest = now.saturating_add(self.settings.max_clock_skew).as_millis();
+        let time_ms = if self.is_sticky() { time_ms.min(latest) } else { time_ms };
+        let (publisher, index) = entered.both(self, record.dot.origin, writer)?;
+        let header = Header { removed, stamp, writer: index, time_ms, lag: 0 };
+        Ok((Row { key: record.key, value, header, writer }, PackedDot::new(publisher, record.dot.seq)))
     }
 
     /// Merges a row. The later (stamp, writer) wins; an equal one is the same record, and its dot is taken over. In a sticky zone the
     /// later last access counts, whichever record it came with.
-    fn apply_row(&self, now: Time, row: &Row<'_>, dot: PackedDot) -> Outcome {
-        let order = |header: &Header| -> (Stamp, Origin) { (header.stamp, header.writer) };
-        // Before the record can be seen, so that who replaces it has a later stamp.
-        self.region.hlc().observe(row.header.stamp);
+    fn apply_row(&self, now: Time, hash: u64, row: &Row<'_>, dot: PackedDot) -> Outcome {
         let mut raised = false;
-        let written = self.upsert(now, row.key, Value::New(row.value), |found| {
+        let written = self.upsert_hashed(now, row.key, hash, Put::New(row.value), |found| {
             raised = false;
             let Some(found) = found else {
                 return if self.is_over(row, now) { Step::Stop } else { Step::Write(row.header) };
             };
             let ours = &found.meta.header;
-            // What both know counts as known to the cluster; what only this node knows stays in the hot word or is news.
-            let time_ms =
-                if self.is_sticky() { row.header.time_ms.max(ours.time_ms) } else { row.header.time_ms };
-            match order(&row.header).cmp(&order(ours)) {
-                std::cmp::Ordering::Greater => Step::Write(Header { time_ms, ..row.header }),
-                std::cmp::Ordering::Equal | std::cmp::Ordering::Less => {
-                    raised = self.is_sticky() && time_ms > ours.time_ms;
-                    Step::Stop
-                }
+            if self.order(row, ours).is_gt() {
+                return Step::Write(self.accessed(&row.header, ours.time_ms));
             }
+            // Of what stays: the cluster knows of a later access than it did as far as we know.
+            raised = self.is_known_later(ours, row.header.time_ms);
+            Step::Stop
         });
         match written {
             Ok(Written::Inserted(at)) => {
@@ -257,7 +348,6 @@ impl Table {
                 Outcome::Applied
             }
             Ok(Written::Replaced(old)) => {
-                self.keep_hot(&old);
                 self.set_dot(old.at, dot);
                 Outcome::Applied
             }
@@ -266,61 +356,69 @@ impl Table {
                     self.raise_known(now, row.key, row.header.time_ms);
                 }
                 let held = self.dot(found.at);
-                let same = order(&found.meta.header) == order(&row.header);
+                let same = self.order(row, &found.meta.header).is_eq();
                 // Never back to an earlier publication of the same origin.
                 if same && (held.index() != dot.index() || held.seq() < dot.seq()) {
                     self.set_dot(found.at, dot);
                 }
                 if raised { Outcome::Applied } else { Outcome::Superseded }
             }
-            Ok(Written::Stopped(None) | Written::Overtaken) => Outcome::Superseded,
+            Ok(Written::Stopped(None) | Written::Overtaken) => {
+                self.see(row.header.stamp);
+                Outcome::Superseded
+            }
             // An expired record is only worth its room. Refusing one that nobody would miss would stop the whole stream.
-            Err(_) if self.is_expired(&row.header, row.header.time_ms, now) && !self.has(row.key) => {
+            Err(_) if self.is_expired(&row.header, now) && self.find_meta(row.key, hash).is_none() => {
+                self.see(row.header.stamp);
                 Outcome::Superseded
             }
             Err(_) => Outcome::Refused,
         }
     }
 
-    fn has(&self, key: &[u8]) -> bool {
-        self.find(key, self.hash(key), None).is_some()
+    /// How a row compares with the record that is here.
+    fn order(&self, row: &Row<'_>, ours: &Header) -> std::cmp::Ordering {
+        // No origin leaves the table while we hold the lock.
+        let writer = || self.parts.origins.get(&self.region, ours.writer);
+        row.header.stamp.cmp(&ours.stamp).then_with(|| Some(row.writer).cmp(&writer()))
+    }
+
+    /// Sticky: the header of a record whose last access is known to the cluster, when this node knows of one at `time_ms`. Tombstones keep
+    /// it, too: an older session and its removal may arrive in either order, and a newer session after both ends with the same last access.
+    fn accessed(&self, header: &Header, time_ms: u64) -> Header {
+        if !self.is_sticky() || time_ms <= header.time_ms {
+            return *header;
+        }
+        Header { time_ms, lag: self.lag(time_ms - header.time_ms), ..*header }
+    }
+
+    /// Sticky: whether a session of this header is known to the cluster to have been accessed later, at `time_ms`, than the header says.
+    fn is_known_later(&self, header: &Header, time_ms: u64) -> bool {
+        let is_news = || header.time_ms < time_ms || self.lag(header.time_ms - time_ms) < header.lag;
+        self.is_sticky() && is_news()
+    }
+
+    /// Sticky: a row tells that the cluster knows of an access at `time_ms`, of a record that stays.
+    fn raise_known(&self, now: Time, key: &[u8], time_ms: u64) {
+        // Should it fail for want of room, an access is told once more than needed, or this session ends here a little early.
+        _ = self.upsert(now, key, Put::Kept, |found| match found {
+            Some(found) if self.is_known_later(&found.meta.header, time_ms) => {
+                let ours = &found.meta.header;
+                Step::Write(self.accessed(&Header { time_ms, lag: 0, ..*ours }, ours.time_ms))
+            }
+            Some(_) | None => Step::Stop,
+        });
     }
 
     /// Whether a row for a key that is not here says nothing any more: it expired, or the time of its tombstone is over.
     fn is_over(&self, row: &Row<'_>, now: Time) -> bool {
-        let Header { removed, stamp, time_ms, .. } = row.header;
+        let Header { removed, stamp, .. } = row.header;
         let kept_until = stamp.millis().saturating_add(self.settings.retention_ms);
         let retained_no_more = kept_until <= now.as_millis();
         if removed {
             return retained_no_more;
         }
-        self.is_expired(&row.header, time_ms, now) && (self.is_sticky() || retained_no_more)
-    }
-
-    /// Sticky: the last access here of a record that a row has replaced counts for the session, too.
-    fn keep_hot(&self, old: &Found) {
-        if self.is_sticky()
-            && let Some(new) = self.meta_at(old.at)
-        {
-            self.raise_time(&new, self.time_ms(old));
-        }
-    }
-
-    /// Sticky: a row knows of a later access than the cluster did, of a record that stays.
-    fn raise_known(&self, now: Time, key: &[u8], time_ms: u64) {
-        let mut replaced = None;
-        let written = self.upsert(now, key, Value::Kept, |found| {
-            replaced = found.copied();
-            match found {
-                Some(found) if found.meta.header.time_ms < time_ms => {
-                    Step::Write(Header { time_ms, ..found.meta.header })
-                }
-                _ => Step::Stop,
-            }
-        });
-        if let (Ok(Written::Replaced(_)), Some(old)) = (written, replaced) {
-            self.keep_hot(&old);
-        }
+        self.is_expired(&row.header, now) && (self.is_sticky() || retained_no_more)
     }
 
     fn tally_outcome(&self, outcome: &Outcome, applied: &mut Applied) {
@@ -357,11 +455,11 @@ impl Table {
             return Err(invalid(0));
         }
         let _turn = self.replication.lock();
-        let index = self.enter_origin(origin)?;
-        let known = self.parts.origins.through(&self.region, index);
+        let mut entered = Entered::default();
+        let known = self.parts.origins.through(&self.region, entered.index(self, origin)?);
         let mut applied = Applied::default();
         let mut seq = from_seq_excluded;
-        for record in rows {
+        self.for_each_row(rows, |hash, record| {
             seq += 1;
             if seq > through_seq {
                 return Err(invalid(seq - from_seq_excluded));
@@ -369,17 +467,56 @@ impl Table {
             let outcome = if seq <= known {
                 Outcome::Superseded
             } else {
-                self.apply_row(now, &self.row(now, &record)?, PackedDot::new(index, seq))
+                // The dot is the batch's to say, whatever the row does.
+                let record = Record { dot: Dot { origin, seq }, ..*record };
+                let (row, dot) = self.row(now, &record, &mut entered)?;
+                self.apply_row(now, hash, &row, dot)
             };
             self.tally_outcome(&outcome, &mut applied);
-        }
+            Ok(())
+        })?;
         if seq != through_seq {
             return Err(invalid(seq - from_seq_excluded));
         }
         if applied.refused == 0 && known >= from_seq_excluded {
+            let index = entered.index(self, origin)?;
             self.parts.origins.advance(&self.region, index, through_seq);
         }
         Ok(applied)
+    }
+
+    /// Hands rows to `f` with the hashes of their keys, and has asked for the memory of their records before.
+    fn for_each_row<'a>(
+        &self,
+        rows: &mut dyn Iterator<Item = Record<'a>>,
+        mut f: impl FnMut(u64, &Record<'a>) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let dots = self.region.words(self.parts.dots);
+        let mut window = Vec::with_capacity(ROWS_AHEAD);
+        loop {
+            window.clear();
+            window.extend(rows.take(ROWS_AHEAD).map(|record| (self.hash(record.key), record)));
+            if window.is_empty() {
+                return Ok(());
+            }
+            for (hash, _) in &window {
+                self.prefetch_slots(self.parts.index.candidates(*hash));
+            }
+            for (hash, _) in &window {
+                let tag = Slot::tag_of(*hash);
+                let likely = self.parts.index.candidates(*hash).main[0];
+                for at in likely..likely + BUCKET {
+                    let slot = self.parts.index.load(&self.region, at);
+                    if slot.is_live_with(tag) {
+                        self.prefetch_block(slot);
+                        prefetch(&dots[at]);
+                    }
+                }
+            }
+            for (hash, record) in &window {
+                f(*hash, record)?;
+            }
+        }
     }
 
     pub(crate) fn apply_states(
@@ -388,17 +525,12 @@ impl Table {
         rows: &mut dyn Iterator<Item = Record<'_>>,
     ) -> Result<Applied, Error> {
         let _turn = self.replication.lock();
+        let own = self.parts.origins.own(&self.region);
         let mut applied = Applied::default();
-        // Rows come slot by slot, so origins alternate; but there are few, and most tables are small.
-        let mut last: Option<(Origin, u16)> = None;
-        for record in rows {
+        let mut entered = Entered::default();
+        self.for_each_row(rows, |hash, record| {
             let Dot { origin, seq } = record.dot;
-            let index = match last {
-                Some((entered, index)) if entered == origin => index,
-                _ => self.enter_origin(origin)?,
-            };
-            last = Some((origin, index));
-            if index == OWN && seq > self.published_seq() {
+            if entered.index(self, origin)? == own && seq > self.published_seq() {
                 return Err(self.own_origin());
             }
             if seq == 0 || seq > MAX_SEQ {
@@ -409,10 +541,11 @@ impl Table {
                     rows: 1,
                 });
             }
-            let row = self.row(now, &record)?;
-            let outcome = self.apply_row(now, &row, PackedDot::new(index, seq));
+            let (row, dot) = self.row(now, record, &mut entered)?;
+            let outcome = self.apply_row(now, hash, &row, dot);
             self.tally_outcome(&outcome, &mut applied);
-        }
+            Ok(())
+        })?;
         Ok(applied)
     }
 
@@ -454,22 +587,36 @@ impl Table {
             if dot.seq() <= known {
                 continue;
             }
-            let Some(found) = self.copy_at(at, &mut key, &mut value) else { continue };
+            let Some((found, writer)) = self.copy_with_writer(at, &mut key, &mut value) else { continue };
             if self.parts.dirty.is_marked(&self.region, at) && self.has_news(&found) {
                 continue;
             }
             // An expired keyval record is what a tombstone of its stamp is, so it travels as one; an expired session is nothing.
             let header = &found.meta.header;
-            let expired = self.is_expired(header, self.time_ms(&found), now);
+            let expired = self.is_expired(header, now);
             if expired && self.is_sticky() {
                 continue;
             }
             let dot = Dot { origin, seq: dot.seq() };
-            if !f(&self.record(dot, &found, header.removed || expired, &key, &value)) {
+            if !f(&self.record(dot, &found, writer, header.removed || expired, &key, &value)) {
                 return Some(at as u64);
             }
         }
         None
+    }
+
+    fn copy_with_writer(
+        &self,
+        at: usize,
+        key: &mut Vec<u8>,
+        value: &mut Vec<u8>,
+    ) -> Option<(Found, Origin)> {
+        loop {
+            let found = self.copy_at(at, key, value)?;
+            if let Some(writer) = self.writer(&found) {
+                return Some((found, writer));
+            }
+        }
     }
 
     pub(crate) fn digest(&self, now: Time) -> u64 {
@@ -480,10 +627,10 @@ impl Table {
             if !self.is_live(&found, now) {
                 continue;
             }
-            let Header { stamp, writer, time_ms, .. } = found.meta.header;
+            let Header { stamp, time_ms, .. } = found.meta.header;
             let time_ms = if self.is_sticky() { 0 } else { time_ms };
             let mut hasher = blake3::Hasher::new();
-            for number in [key.len() as u64, stamp.raw(), writer.raw(), time_ms] {
+            for number in [key.len() as u64, stamp.raw(), time_ms] {
                 hasher.update(&number.to_le_bytes());
             }
             hasher.update(&key).update(&value);

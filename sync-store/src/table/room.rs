@@ -16,8 +16,8 @@ use super::{Found, Table};
 const SAMPLE: usize = 8;
 /// Slots looked at for one sample: bounded, whatever the zone holds.
 const SAMPLE_STEPS: usize = 1024;
-/// Slots searched for something expired before a write is refused: all of a small zone, and twenty microseconds. The next search goes on behind.
-const RECLAIM_STEPS: usize = 512;
+/// Slots searched for something expired before a write is refused: all of a small zone, and forty microseconds. The next search goes on behind.
+const RECLAIM_STEPS: usize = 1024;
 /// Victims for one new record, before giving up.
 const VICTIMS: usize = 8;
 /// Slots that one sweep visits at least, if there are so many. Of larger zones it visits one in 64, so that a sweep a few times a second
@@ -33,18 +33,18 @@ enum Rank {
 }
 
 impl Table {
-    /// A block of `lines` cache lines that is free; `None` if none was found.
-    pub(super) fn take(&self, lines: u32) -> Option<Owned> {
-        let taken = self.parts.counters.get(&self.region, Counter::Lines);
+    /// A block of `units` units that is free; `None` if none was found.
+    pub(super) fn take(&self, units: u32) -> Option<Owned> {
+        let taken = self.parts.counters.get(&self.region, Counter::Units);
         // Saves the search in a zone that is full to the brim.
-        let left = self.parts.blocks.capacity_lines().saturating_sub(taken);
-        (left >= u64::from(lines)).then(|| self.parts.blocks.take(&self.region, lines))?
+        let left = self.parts.blocks.capacity_units().saturating_sub(taken);
+        (left >= u64::from(units)).then(|| self.parts.blocks.take(&self.region, units))?
     }
 
-    /// A block of `lines` cache lines by giving up records; `None` if the zone is full.
-    pub(super) fn make_room(&self, now: Time, lines: u32) -> Option<Owned> {
-        let given_up = if self.is_sticky() { self.evict(now, lines) } else { self.reclaim(now, lines) };
-        given_up.or_else(|| self.parts.blocks.take_thoroughly(&self.region, lines))
+    /// A block of `units` units by giving up records; `None` if the zone is full.
+    pub(super) fn make_room(&self, now: Time, units: u32) -> Option<Owned> {
+        let given_up = if self.is_sticky() { self.evict(now, units) } else { self.reclaim(now, units) };
+        given_up.or_else(|| self.parts.blocks.take_thoroughly(&self.region, units))
     }
 
     /// Empties one of the slots where a new key may lie; false if all have to stay.
@@ -93,7 +93,7 @@ impl Table {
     fn is_crowded(&self) -> bool {
         let get = |counter| self.parts.counters.get(&self.region, counter);
         let slots_taken = get(Counter::Records) + get(Counter::Tombstones);
-        get(Counter::Lines) * 4 > self.parts.blocks.capacity_lines() * 3
+        get(Counter::Units) * 4 > self.parts.blocks.capacity_units() * 3
             || slots_taken * 8 > self.slots() as u64 * 5
     }
 
@@ -118,7 +118,7 @@ impl Table {
         if header.removed {
             self.is_retained_no_more(found, now)
         } else {
-            self.is_expired(header, self.time_ms(found), now)
+            self.is_expired(header, now)
         }
     }
 
@@ -129,7 +129,7 @@ impl Table {
         if self.settings.kind == ZoneKind::Keyval || found.meta.header.removed {
             return None;
         }
-        let time_ms = self.time_ms(found);
+        let time_ms = found.meta.header.time_ms;
         let dirty = self.parts.dirty.is_marked(&self.region, found.at);
         Some(if dirty { Rank::Dirty { time_ms } } else { Rank::Published { time_ms } })
     }
@@ -153,8 +153,8 @@ impl Table {
         Some(block)
     }
 
-    /// Keyval: frees expired records from where the last search ended, until one has given its block for `lines`.
-    fn reclaim(&self, now: Time, lines: u32) -> Option<Owned> {
+    /// Keyval: frees expired records from where the last search ended, until one has given its block for `units`.
+    fn reclaim(&self, now: Time, units: u32) -> Option<Owned> {
         let steps = self.slots().min(RECLAIM_STEPS);
         let start = self.count(Counter::VictimHand, steps as i64) as usize;
         for at in 0..steps {
@@ -163,7 +163,7 @@ impl Table {
                 continue;
             }
             let Some(mut block) = self.give_up(Rank::Spent, &found) else { continue };
-            if self.parts.blocks.fit(&self.region, &mut block, lines) {
+            if self.parts.blocks.fit(&self.region, &mut block, units) {
                 return Some(block);
             }
             self.free(block);
@@ -171,8 +171,8 @@ impl Table {
         None
     }
 
-    /// Sticky: evicts until there is a block of `lines`.
-    fn evict(&self, now: Time, lines: u32) -> Option<Owned> {
+    /// Sticky: evicts until there is a block of `units`.
+    fn evict(&self, now: Time, units: u32) -> Option<Owned> {
         for _ in 0..VICTIMS {
             // Places that follow the golden ratio: never the same neighbourhood twice in a row.
             let turn = self.count(Counter::VictimHand, 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
@@ -181,7 +181,7 @@ impl Table {
             let found = (0..steps).filter_map(|at| self.meta_at((start + at) % self.slots()));
             let (rank, victim) = self.least(now, found, SAMPLE)?;
             if let Some(block) = self.give_up(rank, &victim)
-                && let Some(block) = self.grow(now, block, lines)
+                && let Some(block) = self.grow(now, block, units)
             {
                 return Some(block);
             }
@@ -191,25 +191,25 @@ impl Table {
 
     /// Makes the block of a victim large enough, if need be by evicting its neighbours too: where a block ends, free memory or
     /// another block begins.
-    fn grow(&self, now: Time, mut block: Owned, lines: u32) -> Option<Owned> {
-        while !self.parts.blocks.fit(&self.region, &mut block, lines) {
-            let neighbour = self.parts.blocks.line_behind(&block).and_then(|line| self.record_at_line(line));
+    fn grow(&self, now: Time, mut block: Owned, units: u32) -> Option<Owned> {
+        while !self.parts.blocks.fit(&self.region, &mut block, units) {
+            let neighbour = self.parts.blocks.unit_behind(&block).and_then(|unit| self.record_at(unit));
             let taken = neighbour.and_then(|found| self.give_up(self.rank(&found, now)?, &found));
             let Some(taken) = taken else {
                 self.free(block);
                 return None;
             };
-            block.lines += taken.lines;
+            block.units += taken.units;
         }
         Some(block)
     }
 
-    /// The record whose block begins at `line`, if one does.
-    fn record_at_line(&self, line: u32) -> Option<Found> {
-        let block = self.parts.blocks.at(&self.region, line);
+    /// The record whose block begins at `unit`, if one does.
+    fn record_at(&self, unit: u32) -> Option<Found> {
+        let block = self.parts.blocks.at(&self.region, unit);
         let mut key = Vec::new();
         block.copy_key(block.head(), &mut key);
         // Whatever those bytes were: if they are a key whose record lies in that block, it is the one.
-        self.find(&key, self.hash(&key), None).filter(|found| found.slot.line() == line)
+        self.find_meta(&key, self.hash(&key)).filter(|found| found.slot.unit() == unit)
     }
 }

@@ -11,7 +11,9 @@ pub(super) fn settings(kind: ZoneKind, size: u64) -> Settings {
         max_key: 16,
         is_key: |_| true,
         max_record: 64,
+        record_size: 48,
         idle_ms: 1_000,
+        lag_unit_ms: 1,
         retention_ms: 1_000,
         max_clock_skew: Duration::from_secs(5),
     }
@@ -23,14 +25,8 @@ pub(super) fn table(kind: ZoneKind, size: u64) -> Table {
 
 /// Writes a record as a local writer would.
 pub(super) fn set(table: &Table, key: &[u8], value: &[u8], now: Time) -> Written {
-    let written = table.upsert(now, key, Value::New(value), |_| {
-        Step::Write(Header {
-            removed: false,
-            stamp: table.tick(now),
-            writer: table.settings().origin,
-            time_ms: 0,
-        })
-    });
+    let written =
+        table.upsert(now, key, Put::New(value), |found| Step::Write(table.header(found, now, false, 0)));
     written.expect("room")
 }
 
@@ -42,7 +38,7 @@ pub(super) fn get(table: &Table, key: &[u8]) -> Option<Vec<u8>> {
 
 /// Takes a record out as an eviction would; false if it is not there or was changed.
 pub(super) fn evict(table: &Table, key: &[u8]) -> bool {
-    let found = table.find(key, table.hash(key), None);
+    let found = table.find_meta(key, table.hash(key));
     let block = found.and_then(|found| table.unlink(found.at, found.slot));
     block.map(|block| table.free(block)).is_some()
 }

@@ -22,13 +22,13 @@ use crate::blocks::Owned;
 use crate::slot::{Slot, SlotState};
 use crate::time::Time;
 use crate::words::{Ordering, fence};
-use crate::{Error, Origin, Stamp};
+use crate::Error;
 
 use super::{Found, Table};
 
 /// The value of a record to be written.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Value<'a> {
+pub(crate) enum Put<'a> {
     /// This one.
     New(&'a [u8]),
     /// That of the record it replaces.
@@ -90,23 +90,34 @@ impl Table {
         &self,
         now: Time,
         key: &[u8],
-        value: Value<'_>,
+        value: Put<'_>,
+        decide: impl FnMut(Option<&Found>) -> Step,
+    ) -> Result<Written, Error> {
+        self.upsert_hashed(now, key, self.hash(key), value, decide)
+    }
+
+    /// The same, given the hash of the key.
+    pub(super) fn upsert_hashed(
+        &self,
+        now: Time,
+        key: &[u8],
+        hash: u64,
+        value: Put<'_>,
         mut decide: impl FnMut(Option<&Found>) -> Step,
     ) -> Result<Written, Error> {
-        let hash = self.hash(key);
         let mut kept = Vec::new();
         loop {
             let found = match value {
-                Value::New(_) => self.find(key, hash, None),
-                Value::Kept => self.find(key, hash, Some(&mut kept)),
+                Put::New(_) => self.find_meta(key, hash),
+                Put::Kept => self.find(key, hash, Some(&mut kept)),
             };
             let Step::Write(header) = decide(found.as_ref()) else {
                 return Ok(Written::Stopped(found));
             };
             let value = match value {
                 _ if header.removed => &[],
-                Value::New(value) => value,
-                Value::Kept => kept.as_slice(),
+                Put::New(value) => value,
+                Put::Kept => kept.as_slice(),
             };
             let draft = Draft { key, value, header };
             let Some(found) = found else {
@@ -115,14 +126,13 @@ impl Table {
                     Insertion::Lost => continue,
                     Insertion::Unknown => {}
                 }
-                let order = |header: &Header| -> (Stamp, Origin) { (header.stamp, header.writer) };
-                match self.find(key, hash, None) {
-                    Some(found) if order(&found.meta.header) == order(&header) => {
+                let identity = |header: &Header| (header.stamp, header.writer);
+                match self.find_meta(key, hash) {
+                    Some(found) if identity(&found.meta.header) == identity(&header) => {
                         return Ok(Written::Inserted(found.at));
                     }
-                    Some(found) if order(&found.meta.header) > order(&header) => {
-                        return Ok(Written::Overtaken);
-                    }
+                    Some(found) if found.meta.header.stamp > header.stamp => return Ok(Written::Overtaken),
+                    // Older, or of the same moment by another origin: to be decided about anew.
                     _ => continue,
                 }
             };
@@ -135,31 +145,38 @@ impl Table {
     /// Replaces a record; false if it is not there any more. When there is no free block the reserve comes before making room: a zone that is
     /// full of live records would be searched for expired ones at every replacement.
     pub(super) fn replace(&self, now: Time, found: &Found, draft: &Draft<'_>) -> Result<bool, Error> {
-        let lines = draft.lines();
-        let block = match self.take(lines) {
-            Some(block) => block,
-            None => match self.take_reserve(found, lines) {
-                Some(reserve) => return Ok(self.replace_by_reserve(found, draft, reserve)),
-                None => self.make_room(now, lines).ok_or_else(|| self.full(draft.key, draft.value))?,
-            },
-        };
-        self.fill(&block, draft);
-        match self.swap(found, &block, draft) {
-            Some((_, old)) => {
-                self.free(old);
-                Ok(true)
-            }
+        if let Some(replaced) = self.replace_within(found, draft) {
+            return Ok(replaced);
+        }
+        let block =
+            self.make_room(now, draft.units()).ok_or_else(|| self.full(draft.key, draft.value))?;
+        Ok(self.replace_by(found, draft, block))
+    }
+
+    /// Replaces a record without making room for it; `None` if there is none.
+    pub(crate) fn replace_within(&self, found: &Found, draft: &Draft<'_>) -> Option<bool> {
+        let units = draft.units();
+        match self.take(units) {
+            Some(block) => Some(self.replace_by(found, draft, block)),
             None => {
-                self.free(block);
-                Ok(false)
+                let reserve = self.take_reserve(found, units)?;
+                Some(self.replace_by_reserve(found, draft, reserve))
             }
         }
     }
 
+    fn replace_by(&self, found: &Found, draft: &Draft<'_>, block: Owned) -> bool {
+        self.fill(&block, draft);
+        let replaced = self.swap(found, &block, draft);
+        let is_replaced = replaced.is_some();
+        self.free(replaced.map_or(block, |(_, old)| old));
+        is_replaced
+    }
+
     /// A block of the reserve to replace a record by way of it, if the new record is no larger than the old one, as a tombstone always is.
-    fn take_reserve(&self, found: &Found, lines: u32) -> Option<Owned> {
-        let fits = lines <= found.meta.head.lines();
-        fits.then(|| self.parts.blocks.take_reserve(&self.region, lines))?
+    fn take_reserve(&self, found: &Found, units: u32) -> Option<Owned> {
+        let fits = units <= found.meta.head.units();
+        fits.then(|| self.parts.blocks.take_reserve(&self.region, units))?
     }
 
     /// Replaces a record in a zone without a free block: by way of a block of the reserve into the block that becomes free.
@@ -169,9 +186,9 @@ impl Table {
             self.free(reserve);
             return false;
         };
-        self.parts.blocks.shorten(&self.region, &mut old, draft.lines());
+        self.parts.blocks.shorten(&self.region, &mut old, draft.units());
         self.fill(&old, draft);
-        if self.parts.index.change(&self.region, found.at, slot, slot.replaced(old.line)) {
+        if self.parts.index.change(&self.region, found.at, slot, slot.replaced(old.unit)) {
             self.free(reserve);
         } else {
             // Somebody else has replaced the record meanwhile, and has given back the reserve's block.
@@ -189,7 +206,7 @@ impl Table {
         if was && !is {
             count_length(1);
         }
-        let slot = found.slot.replaced(block.line);
+        let slot = found.slot.replaced(block.unit);
         let swapped = self.parts.index.change(&self.region, found.at, found.slot, slot);
         if is != was && is == swapped {
             count_length(-1); // either a tombstone came, or no record did
@@ -197,18 +214,18 @@ impl Table {
         if !swapped {
             return None;
         }
-        let old_lines = found.meta.head.lines();
-        if was != is || old_lines != draft.lines() {
-            self.tally(was, old_lines, -1);
-            self.tally(is, draft.lines(), 1);
+        let old_units = found.meta.head.units();
+        if was != is || old_units != draft.units() {
+            self.tally(was, old_units, -1);
+            self.tally(is, draft.units(), 1);
         }
-        Some((slot, self.parts.blocks.owned(found.slot.line(), old_lines)))
+        Some((slot, self.parts.blocks.owned(found.slot.unit(), old_units)))
     }
 
     /// Inserts a record of a key that was not found.
     fn insert(&self, now: Time, hash: u64, draft: &Draft<'_>) -> Result<Insertion, Error> {
-        let lines = draft.lines();
-        let block = self.take(lines).or_else(|| self.make_room(now, lines));
+        let units = draft.units();
+        let block = self.take(units).or_else(|| self.make_room(now, units));
         let block = block.ok_or_else(|| self.full(draft.key, draft.value))?;
         self.fill(&block, draft);
         let candidates = self.parts.index.candidates(hash);
@@ -220,12 +237,12 @@ impl Table {
                 self.free(block);
                 return Err(self.full(draft.key, draft.value));
             };
-            let pending = empty.pending(Slot::tag_of(hash), block.line);
-            self.link(draft.header.removed, draft.key, draft.lines(), 1);
+            let pending = empty.pending(Slot::tag_of(hash), block.unit);
+            self.link(draft.header.removed, draft.key, draft.units(), 1);
             if self.parts.index.claim(&self.region, at, empty, pending) {
                 break (at, pending);
             }
-            self.link(draft.header.removed, draft.key, draft.lines(), -1);
+            self.link(draft.header.removed, draft.key, draft.units(), -1);
         };
         // From here on the block belongs to the slot, and whoever empties the slot frees it.
         match self.settle(draft.key, hash, at, pending) {
@@ -324,30 +341,29 @@ impl Table {
 
     /// Empties a slot if it is still as it was seen; answers the block, which is the caller's now.
     pub(super) fn unlink(&self, at: usize, seen: Slot) -> Option<Owned> {
-        let block = self.parts.blocks.at(&self.region, seen.line());
-        // Read before the slot is emptied and believed only if that succeeds: then the block was the slot's all the while. These
-        // loads cannot sink below the compare-and-swap, which releases.
-        let meta = block.meta(block.head());
+        let meta = self.read(at, seen, |block, head| block.meta(head))?;
+        // Before the slot is seen empty.
+        self.see(meta.header.stamp);
         if !self.parts.index.empty(&self.region, at, seen) {
             return None;
         }
-        let lines = meta.head.lines();
-        self.tally(meta.header.removed, lines, -1);
+        let units = meta.head.units();
+        self.tally(meta.header.removed, units, -1);
         if !meta.header.removed {
             self.parts.lengths.add(&self.region, meta.head.key_len(), meta.lead, -1);
         }
-        Some(self.parts.blocks.owned(seen.line(), lines))
+        Some(self.parts.blocks.owned(seen.unit(), units))
     }
 
-    fn link(&self, removed: bool, key: &[u8], lines: u32, sign: i64) {
-        self.tally(removed, lines, sign);
+    fn link(&self, removed: bool, key: &[u8], units: u32, sign: i64) {
+        self.tally(removed, units, sign);
         if let (false, Some(&lead)) = (removed, key.first()) {
             self.parts.lengths.add(&self.region, key.len(), lead, sign);
         }
     }
 
     fn fill(&self, block: &Owned, draft: &Draft<'_>) {
-        self.parts.blocks.at(&self.region, block.line).fill(draft);
+        self.parts.blocks.at(&self.region, block.unit).fill(draft);
     }
 
     pub(super) fn free(&self, block: Owned) {

@@ -10,19 +10,14 @@ fn key(number: u64) -> [u8; 8] {
 }
 
 fn access(table: &Table, key: &[u8], time_ms: u64) -> Result<Written, Error> {
-    let header =
-        || Header { removed: false, stamp: table.tick(NOW), writer: table.settings().origin, time_ms };
-    table.upsert(NOW, key, Value::New(b"server"), |_| Step::Write(header()))
+    table
+        .upsert(NOW, key, Put::New(b"server"), |found| Step::Write(table.header(found, NOW, false, time_ms)))
 }
 
 fn bury(table: &Table, key: &[u8]) {
-    let header = || Header {
-        removed: true,
-        stamp: table.tick(NOW),
-        writer: table.settings().origin,
-        time_ms: NOW.as_millis(),
-    };
-    table.upsert(NOW, key, Value::New(&[]), |_| Step::Write(header())).expect("room");
+    let written =
+        table.upsert(NOW, key, Put::New(&[]), |found| Step::Write(table.header(found, NOW, true, 0)));
+    written.expect("room");
 }
 
 #[test]
@@ -111,49 +106,25 @@ fn a_zone_of_small_records_takes_large_ones_later() {
         access(&table, &key(number), number).expect("evicts");
     }
     for number in 0..20 {
-        let written = table.upsert(NOW, &key(5_000 + number), Value::New(&[1; 1_500]), |_| {
-            Step::Write(Header {
-                removed: false,
-                stamp: table.tick(NOW),
-                writer: table.settings().origin,
-                time_ms: 10_000 + number,
-            })
+        let written = table.upsert(NOW, &key(5_000 + number), Put::New(&[1; 1_500]), |found| {
+            Step::Write(table.header(found, NOW, false, 10_000 + number))
         });
         assert!(matches!(written, Ok(Written::Inserted(_))), "evicts neighbours until it fits: {written:?}");
     }
 }
 
 #[test]
-fn the_last_access_is_of_the_record_it_was_meant_for() {
-    let table = table(ZoneKind::Sticky, 32 << 10);
-    access(&table, b"k", 100).expect("room");
-    let first = table.find(b"k", table.hash(b"k"), None).expect("there");
-    assert!(table.raise_time(&first, 200));
-    assert!(!table.raise_time(&first, 150), "never back");
-    assert_eq!(table.time_ms(&first), 200);
-    access(&table, b"k", 120).expect("room");
-    let second = table.find(b"k", table.hash(b"k"), None).expect("there");
-    assert_eq!(table.time_ms(&second), 120, "the hot word was the first record's");
-    assert!(!table.raise_time(&first, 300), "too late");
-    assert_eq!(table.time_ms(&second), 120);
-    assert!(table.raise_time(&second, 300));
-    assert_eq!(table.time_ms(&second), 300);
-}
-
-#[test]
 fn abandoned_inserts_are_finished_or_aborted() {
     let table = table(ZoneKind::Keyval, 32 << 10);
     let abandon = |value: &[u8]| {
-        let header =
-            Header { removed: false, stamp: table.tick(NOW), writer: table.settings().origin, time_ms: 0 };
-        let draft = Draft { key: b"k", value, header };
-        let block = table.parts.blocks.take(&table.region, draft.lines()).expect("room");
-        table.parts.blocks.at(&table.region, block.line).fill(&draft);
+        let draft = Draft { key: b"k", value, header: table.header(None, NOW, false, 0) };
+        let block = table.parts.blocks.take(&table.region, draft.units()).expect("room");
+        table.parts.blocks.at(&table.region, block.unit).fill(&draft);
         let hash = table.hash(b"k");
         let (at, empty) =
             table.parts.index.vacancy(&table.region, table.parts.index.candidates(hash)).expect("room");
-        let pending = empty.pending(Slot::tag_of(hash), block.line);
-        table.tally(false, draft.lines(), 1);
+        let pending = empty.pending(Slot::tag_of(hash), block.unit);
+        table.tally(false, draft.units(), 1);
         assert!(table.parts.index.claim(&table.region, at, empty, pending));
     };
     abandon(b"first");

@@ -46,26 +46,18 @@ fn run(table: &Table, keys: u64, seed: u64, misses: &AtomicU64) {
             },
             4..8 => {
                 describe(number, rng.random::<u64>() >> 16, &mut value);
-                let header = |removed| Header {
-                    removed,
-                    stamp: table.tick(NOW),
-                    writer: table.settings().origin,
-                    time_ms: if table.is_sticky() { NOW.as_millis() } else { 0 },
-                };
-                let written = table.upsert(NOW, &key, Value::New(&value), |_| Step::Write(header(false)));
+                let time_ms = if table.is_sticky() { NOW.as_millis() } else { 0 };
+                let written = table.upsert(NOW, &key, Put::New(&value), |found| {
+                    Step::Write(table.header(found, NOW, false, time_ms))
+                });
                 if let Ok(Written::Inserted(at)) = written {
                     table.mark(at);
                 }
             }
             8 => {
                 // May fail in a full zone when several threads need the reserve at once.
-                _ = table.upsert(NOW, &key, Value::New(&[]), |found| match found {
-                    Some(_) => Step::Write(Header {
-                        removed: true,
-                        stamp: table.tick(NOW),
-                        writer: table.settings().origin,
-                        time_ms: 0,
-                    }),
+                _ = table.upsert(NOW, &key, Put::New(&[]), |found| match found {
+                    Some(_) => Step::Write(table.header(found, NOW, true, 0)),
                     None => Step::Stop,
                 });
             }
@@ -98,7 +90,7 @@ fn stress(kind: ZoneKind, size: u64, keys: u64) {
         table.finish_pending(at);
         if let Some(found) = table.copy_at(at, &mut key, &mut value) {
             assert!(seen.insert(key.clone()), "a key in two slots");
-            assert_eq!(table.find(&key, table.hash(&key), None).map(|found| found.at), Some(at));
+            assert_eq!(table.find_meta(&key, table.hash(&key)).map(|found| found.at), Some(at));
             if !found.meta.header.removed {
                 verify(u64::from_le_bytes(key[..].try_into().expect("a key")), &value);
             }
@@ -109,7 +101,7 @@ fn stress(kind: ZoneKind, size: u64, keys: u64) {
     seen.iter().for_each(|key| assert!(evict(&table, key)));
     let stats = table.stats();
     assert_eq!((stats.records, stats.tombstones), (0, 0));
-    let capacity = table.parts.blocks.capacity_lines() as u32;
+    let capacity = table.parts.blocks.capacity_units() as u32;
     let all = table.parts.blocks.take_thoroughly(&table.region, capacity);
     assert!(all.is_some(), "a block was lost");
 }
