@@ -21,7 +21,8 @@
 use std::cell::Cell;
 
 use crate::block::{self, Block};
-use crate::region::{Layout, Region, Section};
+use crate::layout::{Layout, Section};
+use crate::region::OpenRegion;
 use crate::words::{AtomicU64, LINE, Ordering, UNIT, WORD};
 
 const BITS: usize = u64::BITS as usize;
@@ -115,7 +116,7 @@ impl Blocks {
     }
 
     /// Brings the words of a fresh region into their first state.
-    pub(crate) fn prepare(&self, region: &Region) {
+    pub(crate) fn prepare(&self, region: &OpenRegion) {
         let words = region.words(self.taken);
         // Beyond the area there is nothing to take.
         for unit in self.area_units()..words.len() * BITS {
@@ -152,19 +153,19 @@ impl Blocks {
 
     /// The block at `unit`.
     #[inline]
-    pub(crate) fn at<'r>(&self, region: &'r Region, unit: u32) -> Block<'r> {
+    pub(crate) fn at<'r>(&self, region: &'r OpenRegion, unit: u32) -> Block<'r> {
         // Slots only ever name units of the area, which is the end of the region.
         Block::new(&region.all()[unit as usize * UNIT..self.area.start() + self.area.len()])
     }
 
     /// A block of `units` units; `None` if none was found.
-    pub(crate) fn take(&self, region: &Region, units: u32) -> Option<Owned> {
+    pub(crate) fn take(&self, region: &OpenRegion, units: u32) -> Option<Owned> {
         let stripe = self.stripe(region);
         Self::take_cell(stripe, units).or_else(|| self.search(region, &stripe[0], units, SEARCH_WORDS))
     }
 
     /// The same, after everything that waits in a cell was put back where it can grow together, and without a bound on the search.
-    pub(crate) fn take_thoroughly(&self, region: &Region, units: u32) -> Option<Owned> {
+    pub(crate) fn take_thoroughly(&self, region: &OpenRegion, units: u32) -> Option<Owned> {
         for cell in region.words(self.stripes).chunks(STRIPE).flat_map(|stripe| &stripe[1..]) {
             if cell.load(Ordering::Relaxed) != 0
                 && let Some(block) = Self::held(cell.swap(0, Ordering::AcqRel))
@@ -176,7 +177,7 @@ impl Blocks {
     }
 
     /// A block of the reserve, if `units` fit into one.
-    pub(crate) fn take_reserve(&self, region: &Region, units: u32) -> Option<Owned> {
+    pub(crate) fn take_reserve(&self, region: &OpenRegion, units: u32) -> Option<Owned> {
         if units > self.reserve_units {
             return None;
         }
@@ -197,7 +198,7 @@ impl Blocks {
 
     /// Makes a block exactly `units` long, by giving back its end or by taking what is free one unit after another behind it; false if that is not enough.
     /// A block of the reserve never fits: it has to go back.
-    pub(crate) fn fit(&self, region: &Region, block: &mut Owned, units: u32) -> bool {
+    pub(crate) fn fit(&self, region: &OpenRegion, block: &mut Owned, units: u32) -> bool {
         if self.is_reserve(block.unit) {
             return false;
         }
@@ -213,7 +214,7 @@ impl Blocks {
     }
 
     /// Gives back what a block has beyond `units`.
-    pub(crate) fn shorten(&self, region: &Region, block: &mut Owned, units: u32) {
+    pub(crate) fn shorten(&self, region: &OpenRegion, block: &mut Owned, units: u32) {
         if block.units > units && !self.is_reserve(block.unit) {
             let end = Owned { unit: block.unit + units, units: block.units - units };
             self.give_back(region, end);
@@ -233,7 +234,7 @@ impl Blocks {
     }
 
     /// Gives back a block.
-    pub(crate) fn free(&self, region: &Region, block: Owned) {
+    pub(crate) fn free(&self, region: &OpenRegion, block: Owned) {
         if self.is_reserve(block.unit) {
             // Release: what its user read or wrote comes before its next use.
             let bit = 1 << ((block.unit - self.first_unit() as u32) / self.reserve_units);
@@ -243,12 +244,57 @@ impl Blocks {
         }
     }
 
-    fn give_back(&self, region: &Region, block: Owned) {
+    /// What waits in cells.
+    pub(crate) fn in_cells(&self, region: &OpenRegion) -> Vec<Owned> {
+        let stripes = region.words(self.stripes).chunks(STRIPE);
+        stripes
+            .flat_map(|stripe| &stripe[1..])
+            .filter_map(|cell| Self::held(cell.load(Ordering::Acquire)))
+            .collect()
+    }
+
+    /// Units that are taken and not in any of the blocks `held`; and of the reserve's blocks, as bits.
+    pub(crate) fn leaked(&self, region: &OpenRegion, held: Vec<Owned>) -> (Vec<u32>, u64) {
+        let words = region.words(self.taken);
+        let mut known = vec![0u64; words.len()];
+        // Beyond the area, and the reserve, which has its own bits.
+        for unit in (self.area_units()..words.len() * BITS).chain(0..self.reserve_area() as usize) {
+            known[unit / BITS] |= 1 << (unit % BITS);
+        }
+        let mut reserve = region.words(self.reserve)[0].load(Ordering::Acquire);
+        for block in held {
+            let first = block.unit as usize - self.first_unit();
+            if self.is_reserve(block.unit) {
+                reserve |= 1 << (first as u32 / self.reserve_units);
+            } else {
+                for unit in first..first + block.units as usize {
+                    known[unit / BITS] |= 1 << (unit % BITS);
+                }
+            }
+        }
+        let mut leaked = Vec::new();
+        for (at, (word, known)) in words.iter().zip(known).enumerate() {
+            let mut bits = word.load(Ordering::Acquire) & !known;
+            while bits != 0 {
+                leaked.push((at * BITS) as u32 + bits.trailing_zeros());
+                bits &= bits - 1;
+            }
+        }
+        (leaked, !reserve & ((1 << self.reserve_blocks) - 1))
+    }
+
+    /// Gives back what [`Self::leaked`] has found.
+    pub(crate) fn reclaim(&self, region: &OpenRegion, units: &[u32], reserve: u64) {
+        units.iter().for_each(|&unit| self.release(region, unit as usize, 1));
+        region.words(self.reserve)[0].fetch_or(reserve, Ordering::AcqRel);
+    }
+
+    fn give_back(&self, region: &OpenRegion, block: Owned) {
         self.release(region, block.unit as usize - self.first_unit(), block.units as usize);
     }
 
     /// Looks for a run of free units, from where the stripe found one last, once around or through `most` bitmap words.
-    fn search(&self, region: &Region, hand: &AtomicU64, units: u32, most: usize) -> Option<Owned> {
+    fn search(&self, region: &OpenRegion, hand: &AtomicU64, units: u32, most: usize) -> Option<Owned> {
         let words = region.words(self.taken);
         let units = units as usize;
         // Relaxed: the hand is a hint, and claiming decides.
@@ -276,7 +322,7 @@ impl Blocks {
     }
 
     /// Takes exactly these units, counted in the area; false, and nothing taken, if one of them is not free.
-    fn claim(&self, region: &Region, start: usize, units: usize) -> bool {
+    fn claim(&self, region: &OpenRegion, start: usize, units: usize) -> bool {
         let words = region.words(self.taken);
         let mut done = 0;
         while done < units {
@@ -292,7 +338,7 @@ impl Blocks {
         true
     }
 
-    fn release(&self, region: &Region, start: usize, units: usize) {
+    fn release(&self, region: &OpenRegion, start: usize, units: usize) {
         let mut done = 0;
         while done < units {
             let (at, mask, count) = part(start + done, units - done);
@@ -301,7 +347,7 @@ impl Blocks {
         }
     }
 
-    fn stripe<'r>(&self, region: &'r Region) -> &'r [AtomicU64] {
+    fn stripe<'r>(&self, region: &'r OpenRegion) -> &'r [AtomicU64] {
         let at = ordinal() % (self.stripes.len() / STRIPE) * STRIPE;
         &region.words(self.stripes)[at..at + STRIPE]
     }
@@ -382,7 +428,7 @@ impl Run {
 }
 
 /// A small number of the calling thread, to spread threads over the stripes.
-fn ordinal() -> usize {
+pub(crate) fn ordinal() -> usize {
     use std::sync::atomic::AtomicUsize;
 
     static NEXT: AtomicUsize = AtomicUsize::new(0);

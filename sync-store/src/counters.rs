@@ -1,6 +1,7 @@
 //! The figures of a table, in its region.
 
-use crate::region::{Layout, Region, Section};
+use crate::layout::{Layout, Section};
+use crate::region::OpenRegion;
 use crate::words::{LINE, Ordering};
 
 /// One figure. Those that requests change come first and share a line.
@@ -39,16 +40,23 @@ impl Counters {
 
     // Relaxed: figures guard nothing.
 
-    pub(crate) fn get(self, region: &Region, counter: Counter) -> u64 {
-        region.words(self.0)[counter as usize].load(Ordering::Relaxed)
+    /// Never below zero. The word may be for a moment: who takes a record out may be quicker to count it than who put it in.
+    pub(crate) fn get(self, region: &OpenRegion, counter: Counter) -> u64 {
+        let count = region.words(self.0)[counter as usize].load(Ordering::Relaxed).cast_signed();
+        count.max(0).cast_unsigned()
     }
 
-    pub(crate) fn set(self, region: &Region, counter: Counter, to: u64) {
+    /// How much to add to a figure that should be `is`.
+    pub(crate) fn off_by(self, region: &OpenRegion, counter: Counter, is: i64) -> i64 {
+        is.wrapping_sub(region.words(self.0)[counter as usize].load(Ordering::Relaxed).cast_signed())
+    }
+
+    pub(crate) fn set(self, region: &OpenRegion, counter: Counter, to: u64) {
         region.words(self.0)[counter as usize].store(to, Ordering::Relaxed);
     }
 
     /// Adds, and answers what it was before. Subtracts, given a negative number.
-    pub(crate) fn add(self, region: &Region, counter: Counter, count: i64) -> u64 {
+    pub(crate) fn add(self, region: &OpenRegion, counter: Counter, count: i64) -> u64 {
         region.words(self.0)[counter as usize].fetch_add(count.cast_unsigned(), Ordering::Relaxed)
     }
 }

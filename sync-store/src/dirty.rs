@@ -14,12 +14,19 @@
 //! to 1 would be wrong: a writer stopped between bit and count lets it fall below zero, and then another's change wakes nobody.
 
 use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::task::{Context, Poll};
+use std::thread::JoinHandle;
+use std::time::Duration;
 
 use atomic_waker::AtomicWaker;
 
-use crate::region::{Layout, Region, Section};
+use crate::layout::{Layout, Section};
+use crate::region::OpenRegion;
+use crate::sharing::Sharing;
 use crate::words::{AtomicU64, Ordering, loom_fence};
+use crate::words::{Words, wait_while_zero, wake_waiters};
 
 const BITS: usize = u64::BITS as usize;
 
@@ -27,17 +34,19 @@ const BITS: usize = u64::BITS as usize;
 #[derive(Debug)]
 pub(crate) struct Dirty {
     bits: Section,
-    /// One word: whether the publisher was called (1) since it last began to take.
+    /// Two words: whether the publisher was called (1) since it last began to take; how many threads are blocked until it is.
     called: Section,
-    waker: AtomicWaker,
+    waker: Arc<AtomicWaker>,
+    /// In a region that processes share: passes on their calls.
+    listener: Option<Listener>,
 }
 
 impl Dirty {
     /// Bits for `slots` slots; `None` if the region has no room for them.
     pub(crate) fn new(layout: &mut Layout, slots: usize) -> Option<Self> {
-        let called = layout.take(1)?;
+        let called = layout.take(2)?;
         let bits = layout.take(slots.div_ceil(BITS))?;
-        Some(Self { bits, called, waker: AtomicWaker::new() })
+        Some(Self { bits, called, waker: Arc::default(), listener: None })
     }
 
     /// How many words [`Self::new`] takes from the layout at most.
@@ -45,13 +54,13 @@ impl Dirty {
         2 * crate::words::LINE + slots.div_ceil(BITS)
     }
 
-    fn called<'r>(&self, region: &'r Region) -> &'r AtomicU64 {
+    fn called<'r>(&self, region: &'r OpenRegion) -> &'r AtomicU64 {
         &region.words(self.called)[0]
     }
 
     /// Marks a slot. To be called after the slot's change, which is sequentially consistent.
     #[inline]
-    pub(crate) fn mark(&self, region: &Region, slot: usize) {
+    pub(crate) fn mark(&self, region: &OpenRegion, slot: usize) {
         let bit = 1 << (slot % BITS);
         let word = &region.words(self.bits)[slot / BITS];
         loom_fence();
@@ -61,31 +70,68 @@ impl Dirty {
         // Also if another had set the bit: it may have been stopped before it called. Looking first keeps writers from fighting for the word while the publisher has much to do.
         let called = self.called(region);
         if called.load(Ordering::SeqCst) == 0 && called.swap(1, Ordering::SeqCst) == 0 {
-            self.waker.wake();
+            self.call(region);
+        }
+    }
+
+    #[cold]
+    fn call(&self, region: &OpenRegion) {
+        self.waker.wake();
+        if !cfg!(loom) && region.words(self.called)[1].load(Ordering::SeqCst) != 0 {
+            wake_waiters(self.called(region));
+        }
+    }
+
+    /// Blocks until a slot is marked, or for so long. Answers whether one is.
+    pub(crate) fn wait(&self, region: &OpenRegion, timeout: Duration) -> bool {
+        let words = region.words(self.called);
+        let start = monotonic();
+        loop {
+            if words[0].load(Ordering::SeqCst) != 0 {
+                return true;
+            }
+            let left = timeout.saturating_sub(start.elapsed());
+            if left.is_zero() {
+                return false;
+            }
+            wait_called(words, left);
+        }
+    }
+
+    /// In a region that processes share: from here on, calls of other processes wake the publisher.
+    pub(crate) fn listen(&mut self, region: &OpenRegion) {
+        if !matches!(region.sharing(), Sharing::None) {
+            self.listener = Some(Listener::new(region.words_owned(), self.called, self.waker.clone()));
         }
     }
 
     /// Whether a slot is marked; may be out of date at once.
     #[inline]
-    pub(crate) fn is_marked(&self, region: &Region, slot: usize) -> bool {
+    pub(crate) fn is_marked(&self, region: &OpenRegion, slot: usize) -> bool {
         region.words(self.bits)[slot / BITS].load(Ordering::Acquire) & 1 << (slot % BITS) != 0
     }
 
     /// How many slots are marked. Looks at all of them; approximate while they change.
-    pub(crate) fn count(&self, region: &Region) -> usize {
+    pub(crate) fn count(&self, region: &OpenRegion) -> usize {
         // Relaxed: a figure.
         region.words(self.bits).iter().map(|word| word.load(Ordering::Relaxed).count_ones() as usize).sum()
     }
 
     /// Ready when a slot is marked; the waker is called once one is.
-    pub(crate) fn poll(&self, region: &Region, cx: &Context<'_>) -> Poll<()> {
+    pub(crate) fn poll(&self, region: &OpenRegion, cx: &Context<'_>) -> Poll<()> {
         let is_called = || self.called(region).load(Ordering::SeqCst) != 0;
         if is_called() {
             return Poll::Ready(());
         }
         // Register first, look again second: a mark between the two looks either finds the waker or is found.
         self.waker.register(cx.waker());
-        if is_called() { Poll::Ready(()) } else { Poll::Pending }
+        if is_called() {
+            return Poll::Ready(());
+        }
+        if let Some(listener) = &self.listener {
+            listener.listen();
+        }
+        Poll::Pending
     }
 
     /// Takes marks and hands their slots to `f`, once around from slot `from`, until `f` breaks. The slot for which it broke stays
@@ -94,7 +140,7 @@ impl Dirty {
     /// Slots are taken a batch at a time, and `ahead` is told of a batch, so that it can ask for their memory before `f` needs it.
     pub(crate) fn drain(
         &self,
-        region: &Region,
+        region: &OpenRegion,
         from: usize,
         mut ahead: impl FnMut(&[usize]),
         mut f: impl FnMut(usize) -> ControlFlow<()>,
@@ -136,12 +182,85 @@ impl Dirty {
     }
 
     /// Sets bits again that were taken and not used, and keeps the call for them.
-    fn put_back(&self, region: &Region, slots: &[usize]) {
+    fn put_back(&self, region: &OpenRegion, slots: &[usize]) {
         for &slot in slots {
             region.words(self.bits)[slot / BITS].fetch_or(1 << (slot % BITS), Ordering::SeqCst);
         }
         self.called(region).store(1, Ordering::SeqCst);
     }
+}
+
+/// Blocks until the first of two words is 1, or for so long, or less; counted in the second one meanwhile.
+fn wait_called(words: &[AtomicU64], timeout: Duration) {
+    words[1].fetch_add(1, Ordering::SeqCst);
+    wait_while_zero(&words[0], timeout);
+    words[1].fetch_sub(1, Ordering::SeqCst);
+}
+
+/// A thread that waits for calls of other processes, which cannot wake a task of this one, and does.
+#[derive(Debug)]
+struct Listener {
+    shared: Arc<Listening>,
+    thread: Option<JoinHandle<()>>,
+}
+
+#[derive(Debug, Default)]
+struct Listening {
+    /// The publisher waits.
+    wanted: AtomicBool,
+    ended: AtomicBool,
+}
+
+impl Listener {
+    fn new(words: Words, called: Section, waker: Arc<AtomicWaker>) -> Self {
+        /// So long does it take to notice the end if the wake-up for that comes too early.
+        const PATIENCE: Duration = Duration::from_millis(100);
+        let shared = Arc::new(Listening::default());
+        let listening = Arc::clone(&shared);
+        let work = move || {
+            let words = &words[called.start()..called.start() + called.len()];
+            while !listening.ended.load(Ordering::SeqCst) {
+                if !listening.wanted.load(Ordering::SeqCst) {
+                    std::thread::park();
+                } else if words[0].load(Ordering::SeqCst) == 0 {
+                    wait_called(words, PATIENCE);
+                } else {
+                    listening.wanted.store(false, Ordering::SeqCst);
+                    waker.wake();
+                }
+            }
+        };
+        // Without a thread (a system at its limits) changes of other processes wait for the next one of this process.
+        let thread = std::thread::Builder::new().name("zone-listener".to_owned()).spawn(work).ok();
+        Self { shared, thread }
+    }
+
+    fn listen(&self) {
+        if !self.shared.wanted.swap(true, Ordering::SeqCst)
+            && let Some(thread) = &self.thread
+        {
+            thread.thread().unpark();
+        }
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        self.shared.ended.store(true, Ordering::SeqCst);
+        if let Some(thread) = self.thread.take() {
+            thread.thread().unpark();
+            // It cannot have panicked; and if it had, there would be nothing to do about it.
+            let _ = thread.join();
+        }
+    }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "how long a thread has been blocked, which is no time of a zone"
+)]
+fn monotonic() -> std::time::Instant {
+    std::time::Instant::now()
 }
 
 #[cfg(test)]

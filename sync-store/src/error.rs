@@ -1,5 +1,6 @@
 //! What can go wrong with a zone, grouped by whose doing it is.
 
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::ZoneKind;
@@ -46,7 +47,54 @@ pub enum Error {
         expected: &'static str,
     },
 
+    /// A mapped region could not be opened, made or mapped.
+    #[error("region `{}`: {reason}", path.display())]
+    Region {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        reason: String,
+    },
+    /// The file holds something else than a zone, and is left as it is: give another path, or move it away.
+    #[error("region `{}` holds no zone; it is left as it is", path.display())]
+    NotARegion {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The file holds a zone that was made otherwise: give the settings that it has, or another path.
+    #[error("region `{}` has {what} {found}, not {expected}", path.display())]
+    RegionMismatch {
+        /// The file.
+        path: PathBuf,
+        /// What differs.
+        what: &'static str,
+        /// What the file says.
+        found: String,
+        /// What was asked for.
+        expected: String,
+    },
+    /// Another process owns the zone in the file. Attach to it instead.
+    #[error("region `{}` is owned by another process", path.display())]
+    RegionInUse {
+        /// The file.
+        path: PathBuf,
+    },
+    /// As many processes are attached as there are places for; those of killed ones are free again when the owner next sweeps.
+    #[error("region `{}`: {max} processes are attached, which is the most", path.display())]
+    TooManyProcesses {
+        /// The file.
+        path: PathBuf,
+        /// How many places there are.
+        max: usize,
+    },
+
     // The caller's fault. Nothing was changed.
+    /// Replication is for the process that owns the zone; this one is attached to it.
+    #[error("zone `{zone}` belongs to another process, which replicates it")]
+    NotTheOwner {
+        /// The zone's name.
+        zone: String,
+    },
     /// A key must have at least one byte.
     #[error("zone `{zone}`: the key is empty")]
     EmptyKey {
@@ -161,4 +209,19 @@ pub enum Error {
         /// How many rows it had, as far as they were read.
         rows: u64,
     },
+}
+
+impl Error {
+    pub(crate) fn region(path: &Path, error: &std::io::Error) -> Self {
+        Self::Region { path: path.to_owned(), reason: error.to_string() }
+    }
+
+    pub(crate) fn mismatch(path: &Path, what: &'static str, found: u64, expected: u64) -> Self {
+        Self::RegionMismatch {
+            path: path.to_owned(),
+            what,
+            found: found.to_string(),
+            expected: expected.to_string(),
+        }
+    }
 }

@@ -4,7 +4,8 @@
 //! overflow area, so that an accident of hashing is not a full zone. While a key is present it never moves, so one pass over its buckets is
 //! enough to say that it is absent.
 
-use crate::region::{Layout, Region, Section};
+use crate::layout::{Layout, Section};
+use crate::region::OpenRegion;
 use crate::slot::{Slot, SlotState};
 use crate::words::{AtomicU64, Ordering};
 
@@ -65,21 +66,21 @@ impl Index {
         self.slots.len()
     }
 
-    pub(crate) fn word(self, region: &Region, at: usize) -> &AtomicU64 {
+    pub(crate) fn word(self, region: &OpenRegion, at: usize) -> &AtomicU64 {
         &region.words(self.slots)[at]
     }
 
     /// Acquire pairs with the Release of whoever put the record there: its block can be read. Sequentially consistent for the publisher's sake,
     /// see [`crate::dirty`].
     #[inline]
-    pub(crate) fn load(self, region: &Region, at: usize) -> Slot {
+    pub(crate) fn load(self, region: &OpenRegion, at: usize) -> Slot {
         Slot::from_raw(self.word(region, at).load(Ordering::SeqCst))
     }
 
     /// Changes a slot if it is still as it was seen. Release: the record comes before. Acquire: so does what the slot pointed to, whose
     /// block the caller owns from here on. Sequentially consistent because a mark may follow, see [`crate::dirty`].
     #[inline]
-    pub(crate) fn change(self, region: &Region, at: usize, seen: Slot, to: Slot) -> bool {
+    pub(crate) fn change(self, region: &OpenRegion, at: usize, seen: Slot, to: Slot) -> bool {
         let word = self.word(region, at);
         word.compare_exchange(seen.raw(), to.raw(), Ordering::SeqCst, Ordering::Relaxed).is_ok()
     }
@@ -100,13 +101,28 @@ impl Index {
     /// Whether a key that is in neither bucket may be in the overflow area. Acquire pairs with [`Self::claim`]: who has seen that a key was
     /// inserted sees the count.
     #[inline]
-    pub(crate) fn overflow_in_use(self, region: &Region) -> bool {
+    pub(crate) fn overflow_in_use(self, region: &OpenRegion) -> bool {
         self.overflow > 0 && region.words(self.overflow_taken)[0].load(Ordering::Acquire) > 0
+    }
+
+    /// Whether a slot is in the overflow area.
+    pub(crate) const fn is_overflow(self, at: usize) -> bool {
+        at >= self.buckets * BUCKET
+    }
+
+    /// How many slots of the overflow area are counted as taken.
+    pub(crate) fn overflow_taken(self, region: &OpenRegion) -> i64 {
+        region.words(self.overflow_taken)[0].load(Ordering::Acquire).cast_signed()
+    }
+
+    /// Corrects that count.
+    pub(crate) fn correct_overflow(self, region: &OpenRegion, difference: i64) {
+        region.words(self.overflow_taken)[0].fetch_add(difference.cast_unsigned(), Ordering::AcqRel);
     }
 
     /// An empty slot for a new key, with the word that makes it empty: in the first bucket while that is at most half full, else in the
     /// emptier one, else in the overflow bucket.
-    pub(crate) fn vacancy(self, region: &Region, candidates: Candidates) -> Option<(usize, Slot)> {
+    pub(crate) fn vacancy(self, region: &OpenRegion, candidates: Candidates) -> Option<(usize, Slot)> {
         let look = |first: usize| {
             let mut taken = 0;
             let mut empty = None;
@@ -130,8 +146,8 @@ impl Index {
     }
 
     /// Puts a pending record into an empty slot, or fails because it is not empty any more.
-    pub(crate) fn claim(self, region: &Region, at: usize, empty: Slot, pending: Slot) -> bool {
-        let overflow = at >= self.buckets * BUCKET;
+    pub(crate) fn claim(self, region: &OpenRegion, at: usize, empty: Slot, pending: Slot) -> bool {
+        let overflow = self.is_overflow(at);
         if overflow {
             region.words(self.overflow_taken)[0].fetch_add(1, Ordering::AcqRel);
         }
@@ -143,9 +159,9 @@ impl Index {
     }
 
     /// Empties a slot if it is still as it was seen. Then the caller owns its block.
-    pub(crate) fn empty(self, region: &Region, at: usize, seen: Slot) -> bool {
+    pub(crate) fn empty(self, region: &OpenRegion, at: usize, seen: Slot) -> bool {
         let emptied = self.change(region, at, seen, seen.emptied());
-        if emptied && at >= self.buckets * BUCKET {
+        if emptied && self.is_overflow(at) {
             region.words(self.overflow_taken)[0].fetch_sub(1, Ordering::AcqRel);
         }
         emptied

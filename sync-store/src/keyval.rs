@@ -3,11 +3,12 @@
 mod address;
 mod builder;
 
+use std::path::Path;
 use std::time::Duration;
 
+use crate::block::Buffer;
 use crate::block::Header;
 use crate::lengths::MatchBy;
-use crate::block::Buffer;
 use crate::table::{Found, Put, Step, Table, Written, millis, replica_by_table};
 use crate::time::Time;
 use crate::{Error, Origin, Stamp, Value};
@@ -95,6 +96,16 @@ impl KeyvalZone {
     /// Begins a zone; `name` is what other nodes know it by.
     pub fn builder(name: impl Into<String>) -> KeyvalZoneBuilder {
         KeyvalZoneBuilder::new(name.into())
+    }
+
+    /// Attaches to the zone that another process owns in this file; see [`Region::map_file`](crate::Region::map_file). Reads and writes the same records; the owner
+    /// replicates what is written here. Its settings are the owner's as they were at this moment.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Region`], [`Error::NotARegion`], [`Error::RegionMismatch`], [`Error::TooManyProcesses`].
+    pub fn attach(path: impl AsRef<Path>) -> Result<Self, Error> {
+        KeyvalZoneBuilder::attach(path.as_ref())
     }
 
     /// How [`Self::lookup`] finds records.
@@ -214,10 +225,7 @@ impl KeyvalZone {
         })?;
         match written {
             Written::Inserted(_) | Written::Replaced(_) => Ok(()),
-            // Overtaken: even if our record was there for a moment, what the key has now is somebody else's.
-            Written::Stopped(_) | Written::Overtaken => {
-                Err(Error::KeyExists { zone: self.table.settings().name.clone() })
-            }
+            Written::Stopped(_) => Err(Error::KeyExists { zone: self.table.settings().name.clone() }),
         }
     }
 
@@ -240,7 +248,7 @@ impl KeyvalZone {
         })?;
         match written {
             Written::Replaced(_) => Ok(()),
-            Written::Inserted(_) | Written::Stopped(_) | Written::Overtaken => {
+            Written::Inserted(_) | Written::Stopped(_) => {
                 Err(Error::KeyNotFound { zone: self.table.settings().name.clone() })
             }
         }
@@ -257,15 +265,13 @@ impl KeyvalZone {
     }
 
     fn remove_bytes(&self, key: &[u8], now: Time) -> Result<bool, Error> {
-        let written = self.table.upsert(now, key, Put::New(&[]), |found| match found {
+        let written = self.table.write(now, key, Put::New(&[]), |found| match found {
             Some(found) if self.table.is_live(found, now) => {
                 Step::Write(self.table.header(Some(found), now, true, 0))
             }
             _ => Step::Stop,
         })?;
-        let Written::Replaced(found) = written else { return Ok(false) };
-        self.table.mark(found.at);
-        Ok(true)
+        Ok(matches!(written, Written::Replaced(_)))
     }
 
     /// Removes every record that is there when its turn comes. Answers how many.
@@ -328,19 +334,13 @@ impl KeyvalZone {
         if let Put::New(value) = value {
             self.table.check(key.bytes(), value)?;
         }
-        let written = self.table.upsert(now, key.bytes(), value, |found| {
+        self.table.write(now, key.bytes(), value, |found| {
             let live = found.filter(|found| self.table.is_live(found, now));
             match decide(live) {
                 Some(time_ms) => Step::Write(self.table.header(found, now, false, time_ms)),
                 None => Step::Stop,
             }
-        })?;
-        match written {
-            Written::Inserted(at) => self.table.mark(at),
-            Written::Replaced(found) => self.table.mark(found.at),
-            Written::Stopped(_) | Written::Overtaken => {}
-        }
-        Ok(written)
+        })
     }
 
     /// The key as the table holds it.

@@ -6,7 +6,8 @@
 //!
 //! Changed under the zone's replication lock only; every entry is plain words because a later reader may be another process.
 
-use crate::region::{Layout, Region, Section};
+use crate::layout::{Layout, Section};
+use crate::region::OpenRegion;
 use crate::stamp::Origin;
 use crate::version_vector::VersionVector;
 use crate::words::{AtomicU64, Ordering};
@@ -57,7 +58,7 @@ impl Origins {
 
     // Relaxed throughout: writers exclude each other by the replication lock, and the one value read without it, the own
     // sequence, guards no other memory.
-    fn word(self, region: &Region, index: u16, at: usize) -> &AtomicU64 {
+    fn word(self, region: &OpenRegion, index: u16, at: usize) -> &AtomicU64 {
         &region.words(self.table)[usize::from(index) * ENTRY + at]
     }
 
@@ -66,23 +67,23 @@ impl Origins {
     }
 
     /// Makes the origin at `index` the zone's own.
-    pub(crate) fn set_own(self, region: &Region, index: u16) {
+    pub(crate) fn set_own(self, region: &OpenRegion, index: u16) {
         region.own_origin().store(u64::from(index), Ordering::Release);
     }
 
     /// The index of the zone's own origin.
     #[inline]
-    pub(crate) fn own(self, region: &Region) -> u16 {
+    pub(crate) fn own(self, region: &OpenRegion) -> u16 {
         region.own_origin().load(Ordering::Acquire) as u16
     }
 
     /// The last sequence that the zone has published.
-    pub(crate) fn published(self, region: &Region) -> u64 {
+    pub(crate) fn published(self, region: &OpenRegion) -> u64 {
         self.through(region, self.own(region))
     }
 
     /// The origin at `index`; `None` if there is none.
-    pub(crate) fn get(self, region: &Region, index: u16) -> Option<Origin> {
+    pub(crate) fn get(self, region: &OpenRegion, index: u16) -> Option<Origin> {
         if usize::from(index) >= self.len() {
             return None;
         }
@@ -90,12 +91,12 @@ impl Origins {
     }
 
     /// Where `origin` is in the table.
-    pub(crate) fn find(self, region: &Region, origin: Origin) -> Option<u16> {
+    pub(crate) fn find(self, region: &OpenRegion, origin: Origin) -> Option<u16> {
         self.indices().find(|&index| self.get(region, index) == Some(origin))
     }
 
     /// Enters `origin` if it is not there; `None` if the table is full. Then [`Self::forget`] may help.
-    pub(crate) fn enter(self, region: &Region, origin: Origin) -> Option<u16> {
+    pub(crate) fn enter(self, region: &OpenRegion, origin: Origin) -> Option<u16> {
         let index = self.find(region, origin).or_else(|| {
             let free = self.indices().find(|&index| self.get(region, index).is_none())?;
             self.word(region, free, THROUGH).store(0, Ordering::Relaxed);
@@ -109,7 +110,7 @@ impl Origins {
 
     /// The origins to forget: those that were not heard for longest among those not `in_use` (by index), not heard just now and not our own, an eighth of the
     /// table at most, since finding out what is in use is expensive.
-    pub(crate) fn forgettable(self, region: &Region, in_use: &[bool]) -> Vec<u16> {
+    pub(crate) fn forgettable(self, region: &OpenRegion, in_use: &[bool]) -> Vec<u16> {
         let own = self.own(region);
         let heard = |index: u16| self.word(region, index, HEARD).load(Ordering::Relaxed);
         let just_now = region.words(self.heard)[0].load(Ordering::Relaxed).saturating_sub(JUST_NOW);
@@ -123,29 +124,29 @@ impl Origins {
     }
 
     /// Forgets these origins. No record and no dot may name one any more.
-    pub(crate) fn forget(self, region: &Region, indices: &[u16]) {
+    pub(crate) fn forget(self, region: &OpenRegion, indices: &[u16]) {
         for &index in indices {
             self.word(region, index, ORIGIN).store(0, Ordering::Relaxed);
         }
     }
 
-    fn hear(self, region: &Region, index: u16) {
+    fn hear(self, region: &OpenRegion, index: u16) {
         let count = region.words(self.heard)[0].fetch_add(1, Ordering::Relaxed) + 1;
         self.word(region, index, HEARD).store(count, Ordering::Relaxed);
     }
 
     /// The sequence through which everything of the origin at `index` is known.
-    pub(crate) fn through(self, region: &Region, index: u16) -> u64 {
+    pub(crate) fn through(self, region: &OpenRegion, index: u16) -> u64 {
         self.word(region, index, THROUGH).load(Ordering::Relaxed)
     }
 
     /// Raises it.
-    pub(crate) fn advance(self, region: &Region, index: u16, through_seq: u64) {
+    pub(crate) fn advance(self, region: &OpenRegion, index: u16, through_seq: u64) {
         self.word(region, index, THROUGH).fetch_max(through_seq, Ordering::Relaxed);
     }
 
     /// The whole version vector, a copy.
-    pub(crate) fn vector(self, region: &Region) -> VersionVector {
+    pub(crate) fn vector(self, region: &OpenRegion) -> VersionVector {
         self.indices()
             .filter_map(|index| Some((self.get(region, index)?, self.through(region, index))))
             .collect()

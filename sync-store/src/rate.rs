@@ -74,6 +74,17 @@ impl Rate {
         Ok(Self { requests, period, interval_ns: period.nanos() / requests })
     }
 
+    /// As a mapped region keeps it.
+    pub(crate) const fn to_words(self) -> [u64; 2] {
+        [self.requests, self.period as u64]
+    }
+
+    /// What [`Self::to_words`] was made of.
+    pub(crate) fn from_words([requests, period]: [u64; 2]) -> Option<Self> {
+        let period = *PERIODS.get(usize::try_from(period).ok()?)?;
+        Self::new(requests, period).ok()
+    }
+
     /// `requests` per second, 1 to 10⁹.
     ///
     /// # Errors

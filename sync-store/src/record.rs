@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use crate::Error;
 use crate::lengths::MatchBy;
@@ -143,7 +144,11 @@ pub trait Replica: Send + Sync + fmt::Debug {
     /// publisher: a second one takes the place of the first.
     fn poll_dirty(&self, cx: &mut Context<'_>) -> Poll<()>;
 
-    /// How many records wait to be published; approximate while the zone is written.
+    /// Blocks the calling thread until something is dirty, or for so long. Answers whether something is. For publishers without an async
+    /// runtime; any number of threads may wait.
+    fn wait_dirty(&self, timeout: Duration) -> bool;
+
+    /// How many records wait to be published; looks at all marks, and is approximate while the zone is written.
     fn dirty_count(&self) -> usize;
 
     /// The last sequence that this zone's origin has published; 0 if none.

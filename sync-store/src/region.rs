@@ -1,169 +1,102 @@
-//! One contiguous region of fixed size per zone, and where in it things are.
+//! One contiguous region of fixed size per zone: where its memory comes from, and its header.
 //!
 //! ```text
-//! line 0   magic · layout version and kind · size · two hash seeds · the index of our origin
+//! line 0   magic · layout version and kind · size · two hash seeds · the index of our origin · checkpoint
 //! line 1   the hybrid logical clock, alone on its line: every insert changes it
-//! line 2…  sections, each starting on a cache line, laid out by the zone with [`Layout`]
+//! line 2   settings that follow from the layout, which must agree for ever
+//! line 3   settings in force
+//! line 4…  the zone's name: its length, its bytes
+//! line 8…  in a mapped region the table of processes, see `sharing`
+//! …        sections, each starting on a cache line, laid out by the zone with `Layout`
 //! ```
 //!
 //! The size is exactly what was asked for, and everything that is state of the zone lies in it: a second process that maps the
 //! region needs nothing else to read it. What belongs to one process (the waker of the publisher, the replication lock) stays
 //! outside.
 
-use std::hash::Hasher as _;
+mod open;
 
-use foldhash::SharedSeed;
-use foldhash::quality::FoldHasher;
+use std::path::{Path, PathBuf};
 
-use crate::stamp::Hlc;
-use crate::slot::UNIT_BITS;
-use crate::words::{AtomicU64, LINE, Ordering, UNIT, WORD, Words};
-use crate::{Error, ZoneKind};
+#[cfg(test)]
+pub(crate) use open::HEADER_WORDS;
+pub(crate) use open::{MAX_SIZE, OpenRegion, Origination, Parameters};
 
-/// "zonesync" in ASCII, read as a little-endian number. Written last: a region without it is half made.
-const MAGIC: u64 = u64::from_le_bytes(*b"zonesync");
-/// Grows with every change of what any word of a region means; the hash function is part of that.
-const LAYOUT_VERSION: u64 = 2;
-
-/// The largest region: slots name a block by its unit.
-pub(crate) const MAX_SIZE: u64 = (UNIT * WORD) as u64 * (1 << UNIT_BITS);
-
-const MAGIC_AT: usize = 0;
-const VERSION_AT: usize = 1;
-const SIZE_AT: usize = 2;
-const SEED_AT: usize = 3;
-const SHARED_SEED_AT: usize = 4;
-const OWN_ORIGIN_AT: usize = 5;
-const HLC_AT: usize = LINE;
-const HEADER_WORDS: usize = 2 * LINE;
-
-/// A run of words of a region.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Section {
-    start: usize,
-    len: usize,
+/// Where the memory of a zone comes from; see the builders' `region`.
+///
+/// - [`Region::anonymous`]: memory of this process. The default.
+/// - [`Region::map_file`]: a file that several processes map. The process that makes the zone *owns* it: it alone replicates and sweeps.
+///   Others attach to it by its path ([`KeyvalZone::attach`](crate::KeyvalZone::attach) and its like) and read and write
+///   the same records. The owner may end, or be killed, and start again: the records are still there.
+///
+/// Whoever may write the file may write the zone, so it is made with permissions 0600. A file in `/dev/shm` lives until the machine
+/// stops; one on a disk longer, if the zone is closed in an orderly way (what the system had not written back at a power cut is lost, and the zone
+/// may then be unusable).
+///
+/// ```
+/// use sync_store::{Expiry, KeyvalZone, Region, Time};
+///
+/// let path = std::env::temp_dir().join(format!("blocked-{}", std::process::id()));
+/// let now = Time::from_millis(1_700_000_000_000);
+/// let owner = KeyvalZone::builder("blocked").size(64 << 10).region(Region::map_file(&path)).build()?;
+/// owner.set("192.0.2.1", "spam", now, Expiry::Never)?;
+///
+/// let worker = KeyvalZone::attach(&path)?; // usually in another process
+/// assert_eq!(worker.get("192.0.2.1", now).expect("set by the owner"), "spam");
+/// # drop((owner, worker));
+/// # std::fs::remove_file(path).expect("it is there");
+/// # Ok::<(), sync_store::Error>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[must_use]
+pub struct Region {
+    /// `None`: anonymous.
+    file: Option<PathBuf>,
+    mode: u32,
+    huge_pages: bool,
+    prefault: bool,
 }
 
-impl Section {
-    /// The position of its first word in the region; always the start of a cache line.
-    pub(crate) const fn start(self) -> usize {
-        self.start
+impl Default for Region {
+    fn default() -> Self {
+        Self::anonymous()
     }
-
-    /// How many words it has.
-    pub(crate) const fn len(self) -> usize {
-        self.len
-    }
-}
-
-/// Deals out the words of a region of a given size, from the front.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Layout {
-    next: usize,
-    end: usize,
-}
-
-impl Layout {
-    /// For a region of `size` bytes; what is left over behind the last whole cache line is not dealt out.
-    pub(crate) const fn new(size: u64) -> Self {
-        Self { next: HEADER_WORDS, end: size as usize / (WORD * LINE) * LINE }
-    }
-
-    /// The next `words` words, starting on a cache line; `None` if so many are not left.
-    pub(crate) fn take(&mut self, words: usize) -> Option<Section> {
-        let start = self.next;
-        let next = start.checked_add(words)?.checked_next_multiple_of(LINE)?;
-        if next > self.end {
-            return None;
-        }
-        self.next = next;
-        Some(Section { start, len: words })
-    }
-
-    /// How many words are left.
-    pub(crate) const fn left(&self) -> usize {
-        self.end.saturating_sub(self.next)
-    }
-}
-
-/// The memory of one zone.
-#[derive(Debug)]
-pub(crate) struct Region {
-    words: Words,
-    size: u64,
-    seed: u64,
-    /// Spread out from a word of the header. Kept outside, as are `size` and `seed`, to save readers a cache line.
-    shared_seed: SharedSeed,
 }
 
 impl Region {
-    /// A fresh region of `size` bytes with a header; the rest is zero. Its zone lays out the rest and then calls
-    /// [`Self::seal`].
-    pub(crate) fn create(zone: &str, kind: ZoneKind, size: u64) -> Result<Self, Error> {
-        let out_of_memory = || Error::InvalidSetting {
-            zone: zone.to_owned(),
-            setting: "size",
-            value: size.to_string(),
-            expected: "a number of bytes that the system has memory for",
-        };
-        let words = Words::zeroed(usize::try_from(size).map_err(|_| out_of_memory())?)
-            .map_err(|_| out_of_memory())?;
-        let kind = match kind {
-            ZoneKind::Keyval => 1,
-            ZoneKind::Sticky => 2,
-            ZoneKind::Limit => 3,
-        };
-        // Loom runs a model many times over and wants every run to hash alike.
-        let (seed, shared_seed) = if cfg!(loom) { (1, 2) } else { (rand::random(), rand::random()) };
-        // Relaxed: nobody reads before the magic word is there, see `seal`.
-        words[VERSION_AT].store(LAYOUT_VERSION << 8 | kind, Ordering::Relaxed);
-        words[SIZE_AT].store(size, Ordering::Relaxed);
-        words[SEED_AT].store(seed, Ordering::Relaxed);
-        words[SHARED_SEED_AT].store(shared_seed, Ordering::Relaxed);
-        Ok(Self { words, size, seed, shared_seed: SharedSeed::from_u64(shared_seed) })
+    /// Memory of this process alone, gone when the zone is dropped.
+    pub const fn anonymous() -> Self {
+        Self { file: None, mode: 0o600, huge_pages: true, prefault: false }
     }
 
-    /// Marks the region as completely laid out. Release: who finds the magic word (with Acquire) finds everything before it.
-    pub(crate) fn seal(&self) {
-        self.words[MAGIC_AT].store(MAGIC, Ordering::Release);
+    /// A file that other processes can attach to. It is made if it does not exist; if it holds a zone of the same name, kind and size, that one
+    /// is opened with its records. Available on Unix.
+    pub fn map_file(path: impl Into<PathBuf>) -> Self {
+        Self { file: Some(path.into()), ..Self::anonymous() }
     }
 
-    /// Bytes asked for.
-    pub(crate) const fn size(&self) -> u64 {
-        self.size
+    /// The permissions of a file that has to be made. Default: 0600.
+    pub const fn mode(mut self, mode: u32) -> Self {
+        self.mode = mode;
+        self
     }
 
-    /// All words, by absolute position.
-    #[inline]
-    pub(crate) fn all(&self) -> &[AtomicU64] {
-        &self.words
+    /// Whether to ask the system for huge pages (transparent ones, `madvise`), where it offers them: an access to a large zone then misses the
+    /// translation cache less often. Memory is then taken 2 MiB at a time as it is first touched. Default: yes.
+    pub const fn huge_pages(mut self, huge_pages: bool) -> Self {
+        self.huge_pages = huge_pages;
+        self
     }
 
-    /// The words of a section.
-    #[inline]
-    pub(crate) fn words(&self, section: Section) -> &[AtomicU64] {
-        &self.words[section.start..section.start + section.len]
+    /// Whether to touch all memory when the zone is made, so that no request waits for a page later, and so that a machine that has not got that much
+    /// says so at once. Default: no.
+    pub const fn prefault(mut self, prefault: bool) -> Self {
+        self.prefault = prefault;
+        self
     }
 
-    /// The zone's clock.
-    pub(crate) fn hlc(&self) -> Hlc<'_> {
-        Hlc::new(&self.words[HLC_AT])
-    }
-
-    /// Where in the table of origins the zone's own one is. On a line that hardly ever changes: every write reads it.
-    #[inline]
-    pub(crate) fn own_origin(&self) -> &AtomicU64 {
-        &self.words[OWN_ORIGIN_AT]
-    }
-
-    /// The hash of a key, seeded per region: nobody outside can choose keys that meet in one bucket.
-    #[inline]
-    pub(crate) fn hash(&self, key: &[u8]) -> u64 {
-        let mut hasher = FoldHasher::with_seed(self.seed, &self.shared_seed);
-        hasher.write(key);
-        hasher.finish()
+    /// The file, unless the region is anonymous.
+    pub fn path(&self) -> Option<&Path> {
+        self.file.as_deref()
     }
 }
-
-#[cfg(all(test, not(loom)))]
-mod tests;

@@ -7,7 +7,7 @@
 //! └─────────┴────┴──────────────────────┴───────────────────────┘
 //! ```
 //!
-//! No unit: the slot is empty. `p.`: the record is pending.
+//! No unit: the slot is empty. `p.`: the record is pending; with tag 0, which no key has: its insert was aborted.
 //!
 //! **ABA.** The version grows with *every* change and survives removal: an empty slot keeps it. Were it to restart, removing a record and
 //! inserting another could yield the very word that a reader validates against, with the block rewritten under it (a prototype accepted 452
@@ -33,6 +33,8 @@ pub(crate) enum SlotState {
     Empty,
     /// A record that is being inserted and does not count yet.
     Pending,
+    /// A record whose insert somebody else has aborted. It waits for its inserter, who must find out.
+    Aborted,
     /// A record.
     Live,
 }
@@ -66,7 +68,7 @@ impl Slot {
         if self.0 & UNIT_MASK == 0 {
             SlotState::Empty
         } else if self.0 >> PENDING_SHIFT & 1 == 1 {
-            SlotState::Pending
+            if self.tag() == 0 { SlotState::Aborted } else { SlotState::Pending }
         } else {
             SlotState::Live
         }
@@ -101,6 +103,11 @@ impl Slot {
     /// Then: the same record, live.
     pub(crate) const fn promoted(self) -> Self {
         self.next(self.tag(), false, self.unit())
+    }
+
+    /// Then: a record that is not to be.
+    pub(crate) const fn aborted(self) -> Self {
+        self.next(0, true, self.unit())
     }
 
     /// Then: another record of the same key, in the block at `unit`.

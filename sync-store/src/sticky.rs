@@ -2,6 +2,8 @@
 
 mod builder;
 
+use std::path::Path;
+
 use crate::block::{Buffer, Draft, Header};
 use crate::table::{Found, Put, Step, Table, Written, replica_by_table};
 use crate::time::Time;
@@ -72,6 +74,16 @@ impl StickyZone {
         StickyZoneBuilder::new(name.into())
     }
 
+    /// Attaches to the zone that another process owns in this file; see [`Region::map_file`](crate::Region::map_file). Reads and writes the same sessions; the owner
+    /// replicates what is written here. Its settings are the owner's as they were at this moment.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Region`], [`Error::NotARegion`], [`Error::RegionMismatch`], [`Error::TooManyProcesses`].
+    pub fn attach(path: impl AsRef<Path>) -> Result<Self, Error> {
+        StickyZoneBuilder::attach(path.as_ref())
+    }
+
     /// Learns that a session belongs to a server. Of a session that belongs to it already this is an access, nothing more.
     ///
     /// # Errors
@@ -88,10 +100,9 @@ impl StickyZone {
             self.touch(&found, session, server, now);
             return Ok(());
         }
-        let written = self.table.upsert(now, session, Put::New(server), |found| {
+        self.table.write(now, session, Put::New(server), |found| {
             Step::Write(self.table.header(found, now, false, now.as_millis()))
         })?;
-        self.mark(&written);
         Ok(())
     }
 
@@ -146,13 +157,12 @@ impl StickyZone {
     pub fn forget(&self, session: impl AsRef<[u8]>, now: Time) -> Result<bool, Error> {
         let session = session.as_ref();
         self.table.check(session, &[])?;
-        let written = self.table.upsert(now, session, Put::New(&[]), |found| match found {
+        let written = self.table.write(now, session, Put::New(&[]), |found| match found {
             Some(found) if self.table.is_live(found, now) => {
                 Step::Write(self.table.header(Some(found), now, true, found.meta.header.time_ms))
             }
             _ => Step::Stop,
         })?;
-        self.mark(&written);
         Ok(matches!(written, Written::Replaced(_)))
     }
 
@@ -184,14 +194,6 @@ impl StickyZone {
         self.table.is_live(&found, now).then_some(found)
     }
 
-    fn mark(&self, written: &Written) {
-        match written {
-            Written::Inserted(at) => self.table.mark(*at),
-            Written::Replaced(found) => self.table.mark(found.at),
-            Written::Stopped(_) | Written::Overtaken => {}
-        }
-    }
-
     /// Records an access, if it is enough later than what is recorded; has it published, if it is enough later than what the cluster knows.
     ///
     /// The second question is asked only when the first was answered with yes, so that a session under load is marked once, not by
@@ -211,6 +213,7 @@ impl StickyZone {
         let lag = self.table.lag(now_ms - known_ms.min(now_ms));
         let header = Header { time_ms: now_ms, lag, ..found.meta.header };
         let draft = Draft { key: session, value: server, header };
+        let _change = self.table.begin();
         if self.table.replace_within(found, &draft) == Some(true)
             && now_ms > known_ms.saturating_add(self.timeout_ms / PUBLISH_SHARE)
         {

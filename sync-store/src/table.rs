@@ -6,11 +6,13 @@
 //! | `write` | replace a record, insert a new one without a latch |
 //! | `room` | make room: evict, reclaim, sweep |
 //! | `replicate` | publish, apply, cover, scan, digest |
+//! | `recover` | put right what killed processes left in a region that several share |
 //!
 //! Everything but `replicate` is lock-free: a thread stopped anywhere stops nobody else. Publishing, applying and covering take turns by a
 //! mutex that no request ever meets.
 
 mod read;
+mod recover;
 mod replica;
 mod replicate;
 mod room;
@@ -25,12 +27,16 @@ use crate::blocks::{Blocks, Demand};
 use crate::counters::{Counter, Counters};
 use crate::dirty::Dirty;
 use crate::index::{BUCKET, Index};
+use crate::layout::{Layout, Section};
 use crate::lengths::{Lengths, MatchBy};
 use crate::origins::Origins;
-use crate::region::{self, Layout, Region, Section};
+use crate::region::{MAX_SIZE, OpenRegion, Origination, Parameters, Region};
+use crate::sharing::Change;
 use crate::time::Time;
 use crate::words::{Ordering, UNIT, WORD, fence};
 use crate::{Error, Origin, Stamp, ZoneKind, ZoneStats};
+
+use recover::Leaks;
 
 pub(crate) use read::Found;
 pub(crate) use replica::replica_by_table;
@@ -54,6 +60,8 @@ pub(crate) struct Settings {
     pub(crate) origin: Origin,
     /// Bytes of the region, everything included.
     pub(crate) size: u64,
+    /// Where its memory comes from.
+    pub(crate) region: Region,
     pub(crate) match_by: MatchBy,
     /// The longest key in bytes.
     pub(crate) max_key: usize,
@@ -71,6 +79,8 @@ pub(crate) struct Settings {
     pub(crate) retention_ms: u64,
     /// How far ahead stamps of peers may be.
     pub(crate) max_clock_skew: Duration,
+    /// How the zone's builder is kept in a mapped region.
+    pub(crate) parameters: Parameters,
 }
 
 /// Where in a region the parts of a table lie.
@@ -93,7 +103,7 @@ impl Parts {
         let Settings { max_key, max_record, match_by, kind, record_size, .. } = *settings;
         let demand = Demand { size, max_key, max_record };
         let sticky = kind == ZoneKind::Sticky;
-        let mut layout = Layout::new(size);
+        let mut layout = Layout::new(size, OpenRegion::header_words(&settings.region));
         let fixed = Counters::WORDS + Origins::words(size) + Lengths::words(match_by) + demand.fixed_words();
         // At half load a bucket goes with as many records of the usual size: the memory for those and a bit for each of their units;
         // two words a slot, the slot and its dot; a bit for each slot; in a keyval zone a 64th for the overflow area.
@@ -120,42 +130,62 @@ impl Parts {
 #[derive(Debug)]
 pub(crate) struct Table {
     settings: Settings,
-    region: Region,
+    region: OpenRegion,
     parts: Parts,
+    leaks: Leaks,
     /// Held while publishing, applying and covering. Of this process, like the waker in [`Dirty`].
     replication: Mutex<replicate::Buffers>,
 }
 
 impl Table {
-    /// An empty table in a fresh region.
+    /// A table in the region that the settings name: empty, or with the records that are there.
     pub(crate) fn new(settings: Settings) -> Result<Self, Error> {
-        let size = settings.size;
-        let parts = Some(size).filter(|&size| size <= region::MAX_SIZE);
-        let parts =
-            parts.and_then(|size| Parts::plan(&settings, size)).ok_or_else(|| Error::InvalidSize {
-                zone: settings.name.clone(),
-                size,
-                min: Self::min_size(&settings),
-                max: region::MAX_SIZE,
-            })?;
-        let region = Region::create(&settings.name, settings.kind, size)?;
-        if let Some(own) = parts.origins.enter(&region, settings.origin) {
-            parts.origins.set_own(&region, own);
+        let parts = Self::plan(&settings)?;
+        let Settings { name, kind, size, region, parameters, origin, .. } = &settings;
+        let (region, origination) = OpenRegion::open(region, name, *kind, *size, parameters)?;
+        let origin = *origin;
+        let mut table = Self::of(settings, region, parts);
+        match origination {
+            Origination::Fresh => {
+                let origins = table.parts.origins;
+                if let Some(own) = origins.enter(&table.region, origin) {
+                    origins.set_own(&table.region, own);
+                }
+                table.parts.blocks.prepare(&table.region);
+                table.region.seal();
+            }
+            Origination::Reopened => table.reopen(origin)?,
         }
-        parts.blocks.prepare(&region);
-        region.seal();
-        Ok(Self { settings, region, parts, replication: Mutex::default() })
+        table.parts.dirty.listen(&table.region);
+        Ok(table)
+    }
+
+    /// The table of another process.
+    pub(crate) fn attached(settings: Settings, region: OpenRegion) -> Result<Self, Error> {
+        let parts = Self::plan(&settings)?;
+        Ok(Self::of(settings, region, parts))
+    }
+
+    fn of(settings: Settings, region: OpenRegion, parts: Parts) -> Self {
+        Self { settings, region, parts, replication: Mutex::default(), leaks: Leaks::default() }
+    }
+
+    fn plan(settings: &Settings) -> Result<Parts, Error> {
+        let size = settings.size;
+        let parts = Some(size).filter(|&size| size <= MAX_SIZE);
+        parts.and_then(|size| Parts::plan(settings, size)).ok_or_else(|| Error::InvalidSize {
+            zone: settings.name.clone(),
+            size,
+            min: Self::min_size(settings),
+            max: MAX_SIZE,
+        })
     }
 
     /// The smallest size that works, in steps of a KiB.
     fn min_size(settings: &Settings) -> u64 {
         const STEP: u64 = 1 << 10;
         let works = |size: &u64| Parts::plan(settings, *size).is_some();
-        (1..)
-            .map(|step| step * STEP)
-            .take_while(|&size| size < region::MAX_SIZE)
-            .find(works)
-            .unwrap_or(region::MAX_SIZE)
+        (1..).map(|step| step * STEP).take_while(|&size| size < MAX_SIZE).find(works).unwrap_or(MAX_SIZE)
     }
 
     pub(crate) fn settings(&self) -> &Settings {
@@ -276,6 +306,12 @@ impl Table {
 
     fn live(&self, now: Time) -> impl Iterator<Item = Found> {
         (0..self.slots()).filter_map(|at| self.meta_at(at)).filter(move |found| self.is_live(found, now))
+    }
+
+    /// Says that a change begins, see [`crate::sharing`].
+    #[inline]
+    pub(crate) fn begin(&self) -> Option<Change<'_>> {
+        self.region.begin()
     }
 
     /// Marks a slot to be published.

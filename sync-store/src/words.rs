@@ -10,6 +10,8 @@
 use std::fmt;
 use std::io;
 use std::ops::Deref;
+use std::sync::Arc;
+use std::time::Duration;
 
 #[cfg(loom)]
 pub(crate) use loom::sync::atomic::{AtomicU64, Ordering, fence};
@@ -24,13 +26,25 @@ pub(crate) const LINE: usize = 8;
 /// to 128; a quarter would let too many small records straddle two lines.
 pub(crate) const UNIT: usize = 4;
 
-/// A fixed number of words, zero at the start, aligned to a cache line at least.
-pub(crate) struct Words(memory::Memory);
+/// A fixed number of words, aligned to a cache line at least. A clone is the same memory.
+#[derive(Clone)]
+pub(crate) struct Words(Arc<memory::Memory>);
 
 impl Words {
-    /// `bytes` bytes of anonymous memory, seen as whole words. The kernel hands the pages out zeroed, as they are first touched.
-    pub(crate) fn zeroed(bytes: usize) -> io::Result<Self> {
-        memory::Memory::zeroed(bytes).map(Self)
+    /// `bytes` bytes of memory of this process, seen as whole words. The kernel hands the pages out zeroed, as they are first touched; or now
+    /// and huge ones, if asked to.
+    pub(crate) fn anonymous(bytes: usize, huge_pages: bool, prefault: bool) -> io::Result<Self> {
+        memory::Memory::anonymous(bytes, huge_pages, prefault).map(Arc::new).map(Self)
+    }
+
+    /// The first `bytes` bytes of a file that has at least so many, seen as whole words.
+    pub(crate) fn of_file(
+        file: &std::fs::File,
+        bytes: usize,
+        huge_pages: bool,
+        prefault: bool,
+    ) -> io::Result<Self> {
+        memory::Memory::of_file(file, bytes, huge_pages, prefault).map(Arc::new).map(Self)
     }
 }
 
@@ -57,6 +71,47 @@ pub(crate) fn loom_fence() {
     }
 }
 
+/// Blocks until a word is not 0 any more, at most for so long; may return early. For words that are 0 or 1.
+pub(crate) fn wait_while_zero(word: &AtomicU64, timeout: Duration) {
+    #[cfg(all(target_os = "linux", not(loom)))]
+    {
+        use rustix::thread::futex;
+        let timeout = futex::Timespec {
+            tv_sec: i64::try_from(timeout.as_secs()).unwrap_or(i64::MAX),
+            tv_nsec: i64::from(timeout.subsec_nanos()),
+        };
+        // Woken, changed, timed out or interrupted: the caller looks again in any case.
+        let _ = futex::wait(low_half(word), futex::Flags::empty(), 0, Some(&timeout));
+    }
+    #[cfg(not(all(target_os = "linux", not(loom))))]
+    if word.load(Ordering::SeqCst) == 0 {
+        std::thread::sleep(timeout.min(Duration::from_millis(1)));
+    }
+}
+
+/// Wakes whoever waits for a word in [`wait_while_zero`], in any process that maps it.
+#[cfg_attr(
+    not(all(target_os = "linux", not(loom))),
+    expect(unused_variables, reason = "waiters look by themselves")
+)]
+pub(crate) fn wake_waiters(word: &AtomicU64) {
+    #[cfg(all(target_os = "linux", not(loom)))]
+    {
+        use rustix::thread::futex;
+        let _ = futex::wake(low_half(word), futex::Flags::empty(), i32::MAX.cast_unsigned());
+    }
+}
+
+/// The half of a word that holds small numbers.
+#[cfg(all(target_os = "linux", not(loom)))]
+#[allow(unsafe_code)]
+fn low_half(word: &AtomicU64) -> &std::sync::atomic::AtomicU32 {
+    let half = std::ptr::from_ref(word).cast::<std::sync::atomic::AtomicU32>();
+    // SAFETY: both halves lie inside the word, are aligned for 4 bytes and live as long as it does. Only the kernel reads through the
+    // reference, to compare; that it does so with another width than the accesses here is how futexes on wider words are used.
+    unsafe { &*half.add(usize::from(cfg!(target_endian = "big"))) }
+}
+
 /// Asks for the cache line of a word before it is needed. Changes nothing but how long the next access takes.
 #[inline]
 #[allow(unsafe_code)]
@@ -78,10 +133,13 @@ pub(crate) fn prefetch(word: &AtomicU64) {
 
 #[cfg(not(loom))]
 mod memory {
+    use std::fs::File;
     use std::io;
     use std::slice;
 
-    use memmap2::{MmapMut, MmapRaw};
+    #[cfg(target_os = "linux")]
+    use memmap2::Advice;
+    use memmap2::{MmapMut, MmapOptions, MmapRaw};
 
     use super::{AtomicU64, WORD};
 
@@ -93,8 +151,37 @@ mod memory {
     }
 
     impl Memory {
-        pub(super) fn zeroed(bytes: usize) -> io::Result<Self> {
-            let map = MmapRaw::from(MmapMut::map_anon(bytes)?);
+        pub(super) fn anonymous(bytes: usize, huge_pages: bool, prefault: bool) -> io::Result<Self> {
+            Self::mapped(MmapRaw::from(MmapMut::map_anon(bytes)?), huge_pages, prefault)
+        }
+
+        pub(super) fn of_file(
+            file: &File,
+            bytes: usize,
+            huge_pages: bool,
+            prefault: bool,
+        ) -> io::Result<Self> {
+            Self::mapped(MmapOptions::new().len(bytes).map_raw(file)?, huge_pages, prefault)
+        }
+
+        #[cfg_attr(
+            not(target_os = "linux"),
+            expect(unused_variables, reason = "advice that only Linux takes")
+        )]
+        fn mapped(map: MmapRaw, huge_pages: bool, prefault: bool) -> io::Result<Self> {
+            #[cfg(target_os = "linux")]
+            {
+                // A kernel without huge pages, or without them for such a mapping, says so. Nobody is worse off than before.
+                if huge_pages {
+                    let _ = map.advise(Advice::HugePage);
+                }
+                if prefault && let Err(error) = map.advise(Advice::PopulateWrite) {
+                    // EINVAL: Linux before 5.14 does not know the advice, and faults the pages in as they are touched.
+                    if error.kind() != io::ErrorKind::InvalidInput {
+                        return Err(error);
+                    }
+                }
+            }
             Ok(Self { words: map.len() / WORD, map })
         }
 
@@ -104,7 +191,9 @@ mod memory {
             // SAFETY: the mapping is readable, writable, page aligned (so aligned for a word), at least `words * 8` bytes long, and
             // lives as long as `self.map`, hence as long as the slice. Zeroed or not, any 8 bytes are an `AtomicU64`. The pointer
             // is the one the mapping was made with, never derived from a reference, and nobody ever makes a reference to these
-            // bytes that is not one to atomics; so all access in this process is atomic, as it must be in any other that maps them.
+            // bytes that is not one to atomics; so all access in this process is atomic, as it must be in any other that maps them. A
+            // file is not made shorter while it is mapped: this crate does not do it, and who else may write the file can crash its users, as with
+            // any shared mapping.
             unsafe { slice::from_raw_parts(self.map.as_mut_ptr().cast::<AtomicU64>(), self.words) }
         }
     }
@@ -120,8 +209,12 @@ mod memory {
     pub(super) struct Memory(Box<[AtomicU64]>);
 
     impl Memory {
-        pub(super) fn zeroed(bytes: usize) -> io::Result<Self> {
+        pub(super) fn anonymous(bytes: usize, _huge_pages: bool, _prefault: bool) -> io::Result<Self> {
             Ok(Self((0..bytes / WORD).map(|_| AtomicU64::new(0)).collect()))
+        }
+
+        pub(super) fn of_file(_: &std::fs::File, _: usize, _: bool, _: bool) -> io::Result<Self> {
+            Err(io::ErrorKind::Unsupported.into())
         }
 
         pub(super) fn words(&self) -> &[AtomicU64] {

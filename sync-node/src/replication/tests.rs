@@ -206,7 +206,7 @@ impl Net {
 
     fn get(&self, node: usize, key: &str) -> Option<String> {
         let value = self.nodes[node].keyval.get(key, self.now().time)?;
-        Some(String::from_utf8(value).expect("text"))
+        Some(String::from_utf8(value.into_vec()).expect("text"))
     }
 
     fn admitted(&self, node: usize, key: &str, attempts: usize) -> usize {

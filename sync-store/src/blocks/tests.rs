@@ -1,10 +1,11 @@
 use super::*;
 use crate::ZoneKind;
+use crate::region::HEADER_WORDS;
 
-fn blocks(size: u64) -> (Region, Blocks) {
+fn blocks(size: u64) -> (OpenRegion, Blocks) {
     let demand = Demand { size, max_key: 8, max_record: 16 };
-    let region = Region::create("z", ZoneKind::Keyval, size).expect("memory");
-    let blocks = Blocks::new(&mut Layout::new(size), &demand).expect("room");
+    let region = OpenRegion::create("z", ZoneKind::Keyval, size).expect("memory");
+    let blocks = Blocks::new(&mut Layout::new(size, HEADER_WORDS), &demand).expect("room");
     blocks.prepare(&region);
     (region, blocks)
 }
@@ -16,7 +17,7 @@ fn loom_free_block_taken_twice() {
     use loom::sync::Arc;
     use loom::thread;
 
-    let use_one = |(region, blocks): &(Region, Blocks), mark: u64| {
+    let use_one = |(region, blocks): &(OpenRegion, Blocks), mark: u64| {
         if let Some(block) = blocks.take(region, 2) {
             let word = &region.all()[block.unit as usize * UNIT + UNIT]; // of its second unit
             word.store(mark, Ordering::Relaxed);

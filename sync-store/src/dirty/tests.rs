@@ -1,10 +1,11 @@
 use super::*;
 use crate::ZoneKind;
+use crate::region::HEADER_WORDS;
 
-fn dirty(slots: usize) -> (Region, Dirty) {
+fn dirty(slots: usize) -> (OpenRegion, Dirty) {
     let size = 4096;
-    let region = Region::create("z", ZoneKind::Keyval, size).expect("memory");
-    let dirty = Dirty::new(&mut Layout::new(size), slots).expect("room");
+    let region = OpenRegion::create("z", ZoneKind::Keyval, size).expect("memory");
+    let dirty = Dirty::new(&mut Layout::new(size, HEADER_WORDS), slots).expect("room");
     (region, dirty)
 }
 
@@ -16,12 +17,17 @@ mod plain {
 
     use super::*;
 
-    fn drain_all(region: &Region, dirty: &Dirty) -> Vec<usize> {
+    fn drain_all(region: &OpenRegion, dirty: &Dirty) -> Vec<usize> {
         let mut slots = Vec::new();
-        dirty.drain(region, 0, |_| (), |slot| {
-            slots.push(slot);
-            ControlFlow::Continue(())
-        });
+        dirty.drain(
+            region,
+            0,
+            |_| (),
+            |slot| {
+                slots.push(slot);
+                ControlFlow::Continue(())
+            },
+        );
         slots
     }
 
@@ -45,16 +51,26 @@ mod plain {
         for slot in [1, 2, 70, 130] {
             dirty.mark(&region, slot);
         }
-        let next = dirty.drain(&region, 0, |_| (), |slot| {
-            if slot == 70 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-        });
+        let next = dirty.drain(
+            &region,
+            0,
+            |_| (),
+            |slot| {
+                if slot == 70 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            },
+        );
         assert_eq!((next, dirty.count(&region)), (70, 2));
         dirty.mark(&region, 3);
         let mut slots = Vec::new();
-        dirty.drain(&region, next, |_| (), |slot| {
-            slots.push(slot);
-            ControlFlow::Continue(())
-        });
+        dirty.drain(
+            &region,
+            next,
+            |_| (),
+            |slot| {
+                slots.push(slot);
+                ControlFlow::Continue(())
+            },
+        );
         assert_eq!(slots, [70, 130, 3]);
     }
 

@@ -1,11 +1,12 @@
 use super::*;
 use crate::ZoneKind;
+use crate::region::HEADER_WORDS;
 
 #[test]
 fn a_key_has_two_different_buckets_and_every_bucket_is_used() {
-    let region = Region::create("z", ZoneKind::Keyval, 64 << 10).expect("memory");
+    let region = OpenRegion::create("z", ZoneKind::Keyval, 64 << 10).expect("memory");
     for buckets in [2, 3, 40] {
-        let index = Index::new(&mut Layout::new(64 << 10), buckets, true).expect("room");
+        let index = Index::new(&mut Layout::new(64 << 10, HEADER_WORDS), buckets, true).expect("room");
         let mut used = vec![0; index.len()];
         for number in 0..2_000u32 {
             let candidates = index.candidates(region.hash(&number.to_le_bytes()));
@@ -22,8 +23,8 @@ fn a_key_has_two_different_buckets_and_every_bucket_is_used() {
 #[test]
 fn at_half_load_there_is_always_a_vacancy() {
     let size = 1 << 20;
-    let region = Region::create("z", ZoneKind::Sticky, size).expect("memory");
-    let index = Index::new(&mut Layout::new(size), 4_096, false).expect("room");
+    let region = OpenRegion::create("z", ZoneKind::Sticky, size).expect("memory");
+    let index = Index::new(&mut Layout::new(size, HEADER_WORDS), 4_096, false).expect("room");
     for number in 0..index.len() as u64 / 2 {
         let candidates = index.candidates(region.hash(&number.to_le_bytes()));
         let (at, empty) = index.vacancy(&region, candidates).expect("half empty");

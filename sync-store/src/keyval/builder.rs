@@ -1,8 +1,10 @@
 //! The settings of a keyval zone.
 
+use std::path::Path;
 use std::time::Duration;
 
 use crate::lengths::{Lengths, MatchBy};
+use crate::region::{OpenRegion, Parameters, Region};
 use crate::stamp::MAX_CLOCK_SKEW;
 use crate::table::{self, Settings, Table, millis};
 use crate::{Error, Origin, ZoneKind};
@@ -16,6 +18,7 @@ use super::address::Range;
 pub struct KeyvalZoneBuilder {
     name: String,
     size: u64,
+    region: Region,
     origin: Option<Origin>,
     timeout: Option<Duration>,
     match_by: MatchBy,
@@ -30,6 +33,7 @@ impl KeyvalZoneBuilder {
         Self {
             name,
             size: table::SIZE,
+            region: Region::anonymous(),
             origin: None,
             timeout: None,
             match_by: MatchBy::default(),
@@ -90,17 +94,64 @@ impl KeyvalZoneBuilder {
         self
     }
 
-    /// Makes the zone.
+    /// Where the memory of the zone comes from. Default: [`Region::anonymous`].
+    pub fn region(mut self, region: Region) -> Self {
+        self.region = region;
+        self
+    }
+
+    /// Makes the zone; in a mapped region that holds it already, opens it with its records.
     ///
     /// # Errors
     ///
-    /// [`Error::InvalidSize`], [`Error::InvalidSetting`].
+    /// [`Error::InvalidSize`], [`Error::InvalidSetting`]; in a mapped region also [`Error::Region`], [`Error::NotARegion`],
+    /// [`Error::RegionMismatch`], [`Error::RegionInUse`].
     pub fn build(self) -> Result<KeyvalZone, Error> {
         table::check_record_sizes(&self.name, self.max_record, self.record_size)?;
-        let table = Table::new(Settings {
+        let (match_by, timeout_ms) = (self.match_by, self.timeout.map(millis));
+        Ok(KeyvalZone { table: Table::new(self.settings())?, match_by, timeout_ms })
+    }
+
+    /// Attaches to the zone that another process has made in a mapped region; see [`KeyvalZone::attach`].
+    pub(super) fn attach(path: &Path) -> Result<KeyvalZone, Error> {
+        let region = OpenRegion::attach(path, ZoneKind::Keyval)?;
+        let invalid = || Error::NotARegion { path: path.to_owned() };
+        let [match_by, max_record, record_size] = region.fixed();
+        let [timeout, retention_ms, skew_ms] = region.current();
+        let builder = Self {
+            size: region.size(),
+            region: Region::map_file(path),
+            timeout: timeout.checked_sub(1).map(Duration::from_millis),
+            match_by: MatchBy::from_number(match_by).ok_or_else(invalid)?,
+            max_record: usize::try_from(max_record).map_err(|_| invalid())?,
+            record_size: usize::try_from(record_size).map_err(|_| invalid())?,
+            tombstone_retention: Duration::from_millis(retention_ms),
+            max_clock_skew: Duration::from_millis(skew_ms),
+            ..Self::new(region.name().ok_or_else(invalid)?)
+        };
+        table::check_record_sizes(&builder.name, builder.max_record, builder.record_size)?;
+        let (match_by, timeout_ms) = (builder.match_by, builder.timeout.map(millis));
+        Ok(KeyvalZone { table: Table::attached(builder.settings(), region)?, match_by, timeout_ms })
+    }
+
+    fn settings(self) -> Settings {
+        let parameters = Parameters {
+            fixed: vec![
+                ("type", self.match_by.number()),
+                ("max_record", self.max_record as u64),
+                ("record_size", self.record_size as u64),
+            ],
+            current: vec![
+                self.timeout.map_or(0, |timeout| millis(timeout).saturating_add(1)),
+                millis(self.tombstone_retention),
+                millis(self.max_clock_skew),
+            ],
+        };
+        Settings {
             kind: ZoneKind::Keyval,
             origin: self.origin.unwrap_or_else(Origin::random),
             size: self.size,
+            region: self.region,
             match_by: self.match_by,
             max_key: Lengths::max_key(self.match_by).min(self.max_record),
             is_key: match self.match_by {
@@ -113,8 +164,8 @@ impl KeyvalZoneBuilder {
             lag_unit_ms: 1,
             retention_ms: millis(self.tombstone_retention),
             max_clock_skew: self.max_clock_skew,
+            parameters,
             name: self.name,
-        })?;
-        Ok(KeyvalZone { table, match_by: self.match_by, timeout_ms: self.timeout.map(millis) })
+        }
     }
 }

@@ -17,6 +17,24 @@ pub enum Delay {
 }
 
 impl Delay {
+    /// As a mapped region keeps it.
+    pub(super) const fn to_words(self) -> [u64; 2] {
+        match self {
+            Self::None => [0, 0],
+            Self::After(requests) => [1, requests],
+            Self::Nodelay => [2, 0],
+        }
+    }
+
+    /// What [`Self::to_words`] was made of; all of them have to wait if it was something else.
+    pub(super) const fn from_words([kind, requests]: [u64; 2]) -> Self {
+        match kind {
+            1 => Self::After(requests),
+            2 => Self::Nodelay,
+            _ => Self::None,
+        }
+    }
+
     /// How many early requests go without waiting; `None`: all.
     pub(super) const fn free(self) -> Option<u64> {
         match self {

@@ -174,6 +174,18 @@ impl<'r> Group<'r> {
         false
     }
 
+    /// Settles an insert that may have been abandoned.
+    pub(super) fn finish(self, slot: usize) {
+        let entry = self.entry(slot);
+        let head = entry.head();
+        if head.phase() == Phase::Pending
+            && let Some(key) = entry.key(head)
+            && entry.is_still(head)
+        {
+            self.settle(slot, head, &key);
+        }
+    }
+
     /// Publishes a claimed entry as it was.
     fn give_back(self, slot: usize, before: Head, claimed: Head) {
         let entry = self.entry(slot);

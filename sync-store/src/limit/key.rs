@@ -1,6 +1,6 @@
 //! Keys as a limit zone keeps them: two words, whatever their length.
 
-use crate::region::Region;
+use crate::region::OpenRegion;
 
 /// Bytes of the longest key that is kept, and sent, as it is.
 pub(super) const INLINE_MAX: usize = 16;
@@ -70,7 +70,7 @@ impl LimitKey {
     }
 
     /// Its hash, seeded by the region.
-    pub(super) fn hash(self, region: &Region) -> u64 {
+    pub(super) fn hash(self, region: &OpenRegion) -> u64 {
         region.hash(self.to_wire(&mut [0; WIRE_MAX]))
     }
 }

@@ -7,6 +7,7 @@
 use std::ops::ControlFlow;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use super::bucket::View;
 use super::entry::Fresh;
@@ -101,6 +102,13 @@ impl LimitZone {
         }
     }
 
+    fn check_owner(&self) -> Result<(), Error> {
+        if self.region.sharing().is_guest() {
+            return Err(Error::NotTheOwner { zone: self.name.clone() });
+        }
+        Ok(())
+    }
+
     fn tally(&self, applied: Applied) -> Applied {
         Tally::add(&self.tally.applied, applied.applied);
         Tally::add(&self.tally.superseded, applied.superseded);
@@ -109,7 +117,7 @@ impl LimitZone {
     }
 
     /// The index of an origin in the table, which forgets others for it if need be: no record refers to them.
-    fn enter(&self, origin: Origin) -> Result<u16, Error> {
+    pub(super) fn enter(&self, origin: Origin) -> Result<u16, Error> {
         let enter = || self.origins.enter(&self.region, origin);
         enter()
             .or_else(|| {
@@ -146,6 +154,10 @@ impl Replica for LimitZone {
         self.dirty.poll(&self.region, cx)
     }
 
+    fn wait_dirty(&self, timeout: Duration) -> bool {
+        self.dirty.wait(&self.region, timeout)
+    }
+
     fn dirty_count(&self) -> usize {
         self.dirty.count(&self.region)
     }
@@ -157,6 +169,10 @@ impl Replica for LimitZone {
     fn publish(&self, _now: Time, f: &mut dyn FnMut(&Record<'_>) -> bool) -> (u64, u64) {
         let mut replication = self.replication.lock();
         let from = self.published_seq();
+        if self.region.sharing().is_guest() {
+            return (from, from);
+        }
+        let _change = self.region.begin();
         let mut through = from;
         let ahead = |slots: &[usize]| slots.iter().for_each(|&slot| self.entry(slot).prefetch());
         replication.publish_next = self.dirty.drain(&self.region, replication.publish_next, ahead, |slot| {
@@ -182,7 +198,9 @@ impl Replica for LimitZone {
         through_seq: u64,
         rows: &mut dyn Iterator<Item = Record<'_>>,
     ) -> Result<Applied, Error> {
+        self.check_owner()?;
         let mut replication = self.replication.lock();
+        let _change = self.region.begin();
         if origin == self.origin {
             return Err(Error::OwnOrigin { zone: self.name.clone(), origin });
         }
@@ -237,7 +255,9 @@ impl Replica for LimitZone {
     }
 
     fn apply_states(&self, now: Time, rows: &mut dyn Iterator<Item = Record<'_>>) -> Result<Applied, Error> {
+        self.check_owner()?;
         let _replication = self.replication.lock();
+        let _change = self.region.begin();
         let now = now.as_nanos();
         let mut applied = Applied::default();
         for record in rows {
@@ -248,6 +268,9 @@ impl Replica for LimitZone {
     }
 
     fn cover(&self, vector: &VersionVector) {
+        if self.region.sharing().is_guest() {
+            return;
+        }
         let mut replication = self.replication.lock();
         for (origin, through_seq) in vector.iter().filter(|&(origin, _)| origin != self.origin) {
             // An origin that finds no room stays unknown: what comes of it will be sent again.
@@ -316,6 +339,10 @@ impl Replica for LimitZone {
     }
 
     fn sweep(&self, now: Time, budget: usize) -> usize {
+        if self.region.sharing().is_guest() {
+            return 0;
+        }
+        self.look_after_guests();
         self.sweep_idle(now.as_nanos(), budget)
     }
 

@@ -1,6 +1,7 @@
 //! The limit zone as callers see it.
 
 use std::fmt;
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -15,8 +16,10 @@ use super::group::{GROUP, Group, Inserted, Place};
 use super::key::LimitKey;
 use super::runs::Runs;
 use crate::dirty::Dirty;
+use crate::layout::{Layout, Section};
 use crate::origins::Origins;
-use crate::region::{Layout, MAX_SIZE, Region, Section};
+use crate::region::{MAX_SIZE, OpenRegion, Origination, Parameters, Region};
+use crate::sharing::Dead;
 use crate::words::{AtomicU64 as Word, WORD};
 use crate::{Error, Origin, Rate, Time, ZoneKind};
 
@@ -39,7 +42,7 @@ const MIN_SIZE: u64 = 4096;
 pub struct LimitZone {
     pub(super) name: String,
     pub(super) origin: Origin,
-    pub(super) region: Region,
+    pub(super) region: OpenRegion,
     pub(super) origins: Origins,
     pub(super) dirty: Dirty,
     pub(super) entries: Section,
@@ -82,6 +85,7 @@ impl Tally {
 pub struct LimitZoneBuilder {
     name: String,
     size: u64,
+    region: Region,
     origin: Option<Origin>,
     rate: Option<Rate>,
     burst: u64,
@@ -131,11 +135,18 @@ impl LimitZoneBuilder {
         self
     }
 
-    /// Makes the zone.
+    /// Where the memory of the zone comes from. Default: [`Region::anonymous`].
+    pub fn region(mut self, region: Region) -> Self {
+        self.region = region;
+        self
+    }
+
+    /// Makes the zone; in a mapped region that holds it already, opens it with its keys.
     ///
     /// # Errors
     ///
-    /// [`Error::InvalidSize`] below 4 KiB and above 16 GiB; [`Error::InvalidSetting`] if there is no rate, or no memory.
+    /// [`Error::InvalidSize`] below 4 KiB (8 KiB in a mapped region) and above 16 GiB; [`Error::InvalidSetting`] if there is no rate, or no memory;
+    /// in a mapped region also [`Error::Region`], [`Error::NotARegion`], [`Error::RegionMismatch`], [`Error::RegionInUse`].
     pub fn build(self) -> Result<LimitZone, Error> {
         let Some(rate) = self.rate else {
             return Err(Error::InvalidSetting {
@@ -145,26 +156,62 @@ impl LimitZoneBuilder {
                 expected: "a limit zone needs a rate, such as 100r/s",
             });
         };
+        let parts = self.plan()?;
+        let parameters = Parameters { fixed: Vec::new(), current: self.in_force(rate).to_vec() };
+        let (region, origination) =
+            OpenRegion::open(&self.region, &self.name, ZoneKind::Limit, self.size, &parameters)?;
+        let mut zone = self.zone(rate, region, parts);
+        zone.enter_own();
+        match origination {
+            Origination::Fresh => zone.region.seal(),
+            Origination::Reopened => zone.reopen(),
+        }
+        zone.dirty.listen(&zone.region);
+        Ok(zone)
+    }
+
+    /// Attaches to the zone that another process has made in a mapped region; see [`LimitZone::attach`].
+    fn attach(path: &Path) -> Result<LimitZone, Error> {
+        let region = OpenRegion::attach(path, ZoneKind::Limit)?;
+        let invalid = || Error::NotARegion { path: path.to_owned() };
+        let [requests, period, burst, delay, free, dry_run] = region.current();
+        let rate = Rate::from_words([requests, period]).ok_or_else(invalid)?;
+        let builder = LimitZone::builder(region.name().ok_or_else(invalid)?)
+            .size(region.size())
+            .region(Region::map_file(path))
+            .burst(burst)
+            .delay(Delay::from_words([delay, free]))
+            .dry_run(dry_run != 0);
+        let parts = builder.plan()?;
+        Ok(builder.zone(rate, region, parts))
+    }
+
+    /// The settings as a mapped region keeps them.
+    fn in_force(&self, rate: Rate) -> [u64; 6] {
+        let ([requests, period], [delay, free]) = (rate.to_words(), self.delay.to_words());
+        [requests, period, self.burst, delay, free, u64::from(self.dry_run)]
+    }
+
+    fn plan(&self) -> Result<(Origins, Dirty, Section), Error> {
         let size = self.size;
-        let invalid_size =
-            || Error::InvalidSize { zone: self.name.clone(), size, min: MIN_SIZE, max: MAX_SIZE };
-        if !(MIN_SIZE..=MAX_SIZE).contains(&size) {
-            return Err(invalid_size());
+        let min = if self.region.path().is_some() { 2 * MIN_SIZE } else { MIN_SIZE };
+        let invalid = || Error::InvalidSize { zone: self.name.clone(), size, min, max: MAX_SIZE };
+        if !(min..=MAX_SIZE).contains(&size) {
+            return Err(invalid());
         }
-        let mut layout = Layout::new(size);
-        let origins = Origins::new(&mut layout, size).ok_or_else(invalid_size)?;
+        let mut layout = Layout::new(size, OpenRegion::header_words(&self.region));
+        let origins = Origins::new(&mut layout, size).ok_or_else(invalid)?;
         let slots = slots(layout.left());
-        let dirty = Dirty::new(&mut layout, slots).ok_or_else(invalid_size)?;
-        let entries = layout.take(slots * ENTRY).ok_or_else(invalid_size)?;
-        let region = Region::create(&self.name, ZoneKind::Limit, size)?;
-        let origin = self.origin.unwrap_or_else(Origin::random);
-        if let Some(own) = origins.enter(&region, origin) {
-            origins.set_own(&region, own);
-        }
-        region.seal();
-        Ok(LimitZone {
+        let dirty = Dirty::new(&mut layout, slots).ok_or_else(invalid)?;
+        let entries = layout.take(slots * ENTRY).ok_or_else(invalid)?;
+        Ok((origins, dirty, entries))
+    }
+
+    fn zone(self, rate: Rate, region: OpenRegion, parts: (Origins, Dirty, Section)) -> LimitZone {
+        let (origins, dirty, entries) = parts;
+        LimitZone {
             name: self.name,
-            origin,
+            origin: self.origin.unwrap_or_else(Origin::random),
             region,
             origins,
             dirty,
@@ -177,7 +224,7 @@ impl LimitZoneBuilder {
             burst: self.burst,
             delay: self.delay,
             dry_run: self.dry_run,
-        })
+        }
     }
 }
 
@@ -217,12 +264,23 @@ impl LimitZone {
         LimitZoneBuilder {
             name: name.into(),
             size: 1 << 20,
+            region: Region::anonymous(),
             origin: None,
             rate: None,
             burst: 0,
             delay: Delay::None,
             dry_run: false,
         }
+    }
+
+    /// Attaches to the zone that another process owns in this file; see [`Region::map_file`]. Counts the same keys; the owner replicates what is
+    /// admitted here. Its settings are the owner's as they were at this moment; the outcome counters are this process' own.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Region`], [`Error::NotARegion`], [`Error::RegionMismatch`], [`Error::TooManyProcesses`].
+    pub fn attach(path: impl AsRef<Path>) -> Result<Self, Error> {
+        LimitZoneBuilder::attach(path.as_ref())
     }
 
     /// The zone's name.
@@ -290,6 +348,7 @@ impl LimitZone {
     }
 
     fn charge(&self, key: &LimitKey, place: Place, terms: Terms, now: u64, cost: u64) -> Charged {
+        let _change = self.region.begin();
         loop {
             if let Some(found) = self.group(place).find(key) {
                 let Some(charged) = found.charge(terms, now, cost) else { continue };
@@ -316,6 +375,7 @@ impl LimitZone {
 
     /// The arrival time afterwards, and whether there was anything to refund.
     fn refund(&self, key: &LimitKey, terms: Terms, now: u64, cost: u64) -> (u64, bool) {
+        let _change = self.region.begin();
         let place = self.place(key);
         while let Some(found) = self.group(place).find(key) {
             let Some((tat, refunded)) = found.refund(terms, now, cost) else { continue };
@@ -353,6 +413,57 @@ impl LimitZone {
 
     pub(super) fn entry(&self, slot: usize) -> Entry<'_> {
         Entry::at(self.words(), slot)
+    }
+
+    /// Enters our origin in the table. The table of a region that was used before may be full of others; no record names them.
+    fn enter_own(&mut self) {
+        if let Ok(own) = self.enter(self.origin) {
+            self.origins.set_own(&self.region, own);
+        }
+    }
+
+    /// Takes over what another process, or an earlier run of this one, has left. What that one had published is, for the others, the work of an
+    /// origin that is gone; what it had not published is ours to publish.
+    fn reopen(&self) {
+        for slot in 0..self.slots() {
+            let entry = self.entry(slot);
+            if entry.head().phase() == Phase::Live {
+                entry.set_foreign();
+                entry.set_seq(0);
+            }
+        }
+        let dead = self.region.dead_guests();
+        self.put_right(&dead);
+        self.region.bury(dead);
+    }
+
+    /// Owner: puts right what guests that were killed have left.
+    pub(super) fn look_after_guests(&self) {
+        let dead = self.region.dead_guests();
+        if !dead.is_empty() {
+            self.put_right(&dead);
+            self.region.bury(dead);
+        }
+    }
+
+    /// Work that may not be marked is marked; entries that a dead process has claimed are free again, if it is quiet enough to tell.
+    fn put_right(&self, dead: &[Dead]) {
+        for slot in 0..self.slots() {
+            let entry = self.entry(slot);
+            let head = entry.head();
+            match head.phase() {
+                Phase::Live if entry.debt() != 0 => self.dirty.mark(&self.region, slot),
+                Phase::Pending => self.group(Place::around(slot)).finish(slot),
+                Phase::Claimed => {
+                    // A claim takes nanoseconds: one that is still there in a quiet moment is nobody's.
+                    let is_abandoned = self.region.in_quiet(dead, || entry.is_still(head));
+                    if is_abandoned == Some(true) {
+                        entry.release(head);
+                    }
+                }
+                Phase::Empty | Phase::Live => {}
+            }
+        }
     }
 
     /// The key that lives at a slot.

@@ -1,14 +1,15 @@
 use super::*;
 use crate::ZoneKind;
+use crate::region::HEADER_WORDS;
 
 fn origin(raw: u64) -> Origin {
     Origin::from_raw(raw).expect("not 0")
 }
 
-fn origins() -> (Region, Origins) {
+fn origins() -> (OpenRegion, Origins) {
     let size = 4096;
-    let region = Region::create("z", ZoneKind::Keyval, size).expect("memory");
-    let origins = Origins::new(&mut Layout::new(size), size).expect("room");
+    let region = OpenRegion::create("z", ZoneKind::Keyval, size).expect("memory");
+    let origins = Origins::new(&mut Layout::new(size, HEADER_WORDS), size).expect("room");
     let own = origins.enter(&region, origin(1)).expect("room");
     origins.set_own(&region, own);
     (region, origins)

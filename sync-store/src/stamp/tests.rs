@@ -9,7 +9,11 @@ fn a_tick_follows_the_wall_clock_and_never_repeats() {
     let third = clock.tick(Time::from_millis(900));
     assert_eq!((first.millis(), second.millis(), third.millis()), (1_000, 1_000, 1_000));
     assert!(first < second && second < third);
-    assert_eq!(clock.tick(Time::from_millis(2_000)).raw(), Stamp::from_time(Time::from_millis(2_000)).raw() + 1, "odd");
+    assert_eq!(
+        clock.tick(Time::from_millis(2_000)).raw(),
+        Stamp::from_time(Time::from_millis(2_000)).raw() + 1,
+        "odd"
+    );
 }
 
 #[test]

@@ -1,9 +1,11 @@
 //! The settings of a sticky zone.
 
+use std::path::Path;
 use std::time::Duration;
 
 use crate::block::KEY_MAX;
 use crate::lengths::MatchBy;
+use crate::region::{OpenRegion, Parameters, Region};
 use crate::stamp::MAX_CLOCK_SKEW;
 use crate::table::{self, Settings, Table, millis};
 use crate::{Error, Origin, ZoneKind};
@@ -16,6 +18,7 @@ use super::{LAG_SHARE, StickyZone, idle_ms};
 pub struct StickyZoneBuilder {
     name: String,
     size: u64,
+    region: Region,
     origin: Option<Origin>,
     timeout: Duration,
     max_record: usize,
@@ -29,6 +32,7 @@ impl StickyZoneBuilder {
         Self {
             name,
             size: table::SIZE,
+            region: Region::anonymous(),
             origin: None,
             timeout: Duration::from_secs(600),
             max_record: table::MAX_RECORD,
@@ -84,11 +88,18 @@ impl StickyZoneBuilder {
         self
     }
 
-    /// Makes the zone.
+    /// Where the memory of the zone comes from. Default: [`Region::anonymous`].
+    pub fn region(mut self, region: Region) -> Self {
+        self.region = region;
+        self
+    }
+
+    /// Makes the zone; in a mapped region that holds it already, opens it with its sessions.
     ///
     /// # Errors
     ///
-    /// [`Error::InvalidSize`], [`Error::InvalidSetting`].
+    /// [`Error::InvalidSize`], [`Error::InvalidSetting`]; in a mapped region also [`Error::Region`], [`Error::NotARegion`],
+    /// [`Error::RegionMismatch`], [`Error::RegionInUse`].
     pub fn build(self) -> Result<StickyZone, Error> {
         table::check_record_sizes(&self.name, self.max_record, self.record_size)?;
         let timeout_ms = millis(self.timeout);
@@ -100,10 +111,40 @@ impl StickyZoneBuilder {
                 expected: "a millisecond at least",
             });
         }
-        let table = Table::new(Settings {
+        Ok(StickyZone { table: Table::new(self.settings())?, timeout_ms })
+    }
+
+    /// Attaches to the zone that another process has made in a mapped region; see [`StickyZone::attach`].
+    pub(super) fn attach(path: &Path) -> Result<StickyZone, Error> {
+        let region = OpenRegion::attach(path, ZoneKind::Sticky)?;
+        let invalid = || Error::NotARegion { path: path.to_owned() };
+        let [max_record, record_size] = region.fixed();
+        let [timeout_ms, retention_ms, skew_ms] = region.current();
+        let builder = Self {
+            size: region.size(),
+            region: Region::map_file(path),
+            timeout: Duration::from_millis(timeout_ms),
+            max_record: usize::try_from(max_record).map_err(|_| invalid())?,
+            record_size: usize::try_from(record_size).map_err(|_| invalid())?,
+            tombstone_retention: Duration::from_millis(retention_ms),
+            max_clock_skew: Duration::from_millis(skew_ms),
+            ..Self::new(region.name().ok_or_else(invalid)?)
+        };
+        table::check_record_sizes(&builder.name, builder.max_record, builder.record_size)?;
+        Ok(StickyZone { table: Table::attached(builder.settings(), region)?, timeout_ms })
+    }
+
+    fn settings(self) -> Settings {
+        let timeout_ms = millis(self.timeout);
+        let parameters = Parameters {
+            fixed: vec![("max_record", self.max_record as u64), ("record_size", self.record_size as u64)],
+            current: vec![timeout_ms, millis(self.tombstone_retention), millis(self.max_clock_skew)],
+        };
+        Settings {
             kind: ZoneKind::Sticky,
             origin: self.origin.unwrap_or_else(Origin::random),
             size: self.size,
+            region: self.region,
             match_by: MatchBy::Exact,
             max_key: KEY_MAX.min(self.max_record),
             is_key: |_| true,
@@ -113,8 +154,8 @@ impl StickyZoneBuilder {
             lag_unit_ms: (timeout_ms / LAG_SHARE).max(1),
             retention_ms: millis(self.tombstone_retention).min(timeout_ms),
             max_clock_skew: self.max_clock_skew,
+            parameters,
             name: self.name,
-        })?;
-        Ok(StickyZone { table, timeout_ms })
+        }
     }
 }

@@ -24,6 +24,10 @@ macro_rules! replica_by_table {
                 self.table.poll_dirty(cx)
             }
 
+            fn wait_dirty(&self, timeout: std::time::Duration) -> bool {
+                self.table.wait_dirty(timeout)
+            }
+
             fn dirty_count(&self) -> usize {
                 self.table.dirty_count()
             }

@@ -15,6 +15,7 @@
 
 use std::ops::ControlFlow;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use crate::block::{Draft, Header};
 use crate::counters::Counter;
@@ -104,6 +105,10 @@ impl Table {
         self.parts.dirty.poll(&self.region, cx)
     }
 
+    pub(crate) fn wait_dirty(&self, timeout: Duration) -> bool {
+        self.parts.dirty.wait(&self.region, timeout)
+    }
+
     pub(crate) fn dirty_count(&self) -> usize {
         self.parts.dirty.count(&self.region)
     }
@@ -113,6 +118,9 @@ impl Table {
     }
 
     pub(crate) fn adopt(&self, except: &[Origin]) -> bool {
+        if self.region.sharing().is_guest() {
+            return false;
+        }
         let _turn = self.replication.lock();
         let origins = self.parts.origins;
         let mut are_left = false;
@@ -130,12 +138,6 @@ impl Table {
         are_left
     }
 
-    /// Has a record published as our own, whoever wrote it.
-    fn make_own(&self, at: usize) {
-        self.set_dot(at, PackedDot::from_raw(0));
-        self.mark(at);
-    }
-
     pub(crate) fn vector(&self) -> VersionVector {
         let _turn = self.replication.lock();
         self.parts.origins.vector(&self.region)
@@ -146,7 +148,7 @@ impl Table {
         PackedDot::from_raw(self.region.words(self.parts.dots)[at].load(Ordering::Acquire))
     }
 
-    fn set_dot(&self, at: usize, dot: PackedDot) {
+    pub(super) fn set_dot(&self, at: usize, dot: PackedDot) {
         self.region.words(self.parts.dots)[at].store(dot.raw(), Ordering::Release);
     }
 
@@ -180,7 +182,11 @@ impl Table {
         let mut buffers = self.replication.lock();
         let Buffers { key, value, from } = &mut *buffers;
         let before = self.published_seq();
+        if self.region.sharing().is_guest() {
+            return (before, before);
+        }
         let mut seq = before;
+        let _change = self.region.begin();
         let own = self.parts.origins.own(&self.region);
         let ahead = |slots: &[usize]| self.look_ahead(slots);
         *from = self.parts.dirty.drain(&self.region, *from, ahead, |at| {
@@ -227,7 +233,7 @@ impl Table {
 
     /// The index of an origin in the table. Makes room if need be, by forgetting origins without records; should all have some, by
     /// making records of those that were not heard for longest our own.
-    fn enter_origin(&self, origin: Origin) -> Result<u16, Error> {
+    pub(super) fn enter_origin(&self, origin: Origin) -> Result<u16, Error> {
         let origins = self.parts.origins;
         if let Some(index) = origins.enter(&self.region, origin) {
             return Ok(index);
@@ -328,8 +334,9 @@ impl Table {
     /// Merges a row. The later (stamp, writer) wins; an equal one is the same record, and its dot is taken over. In a sticky zone the
     /// later last access counts, whichever record it came with.
     fn apply_row(&self, now: Time, hash: u64, row: &Row<'_>, dot: PackedDot) -> Outcome {
+        let _change = self.region.begin();
         let mut raised = false;
-        let written = self.upsert_hashed(now, row.key, hash, Put::New(row.value), |found| {
+        let written = self.upsert(now, row.key, hash, Put::New(row.value), |found| {
             raised = false;
             let Some(found) = found else {
                 return if self.is_over(row, now) { Step::Stop } else { Step::Write(row.header) };
@@ -363,7 +370,7 @@ impl Table {
                 }
                 if raised { Outcome::Applied } else { Outcome::Superseded }
             }
-            Ok(Written::Stopped(None) | Written::Overtaken) => {
+            Ok(Written::Stopped(None)) => {
                 self.see(row.header.stamp);
                 Outcome::Superseded
             }
@@ -401,7 +408,7 @@ impl Table {
     /// Sticky: a row tells that the cluster knows of an access at `time_ms`, of a record that stays.
     fn raise_known(&self, now: Time, key: &[u8], time_ms: u64) {
         // Should it fail for want of room, an access is told once more than needed, or this session ends here a little early.
-        _ = self.upsert(now, key, Put::Kept, |found| match found {
+        _ = self.upsert(now, key, self.hash(key), Put::Kept, |found| match found {
             Some(found) if self.is_known_later(&found.meta.header, time_ms) => {
                 let ours = &found.meta.header;
                 Step::Write(self.accessed(&Header { time_ms, lag: 0, ..*ours }, ours.time_ms))
@@ -442,6 +449,7 @@ impl Table {
         through_seq: u64,
         rows: &mut dyn Iterator<Item = Record<'_>>,
     ) -> Result<Applied, Error> {
+        self.check_owner()?;
         if origin == self.settings.origin {
             return Err(self.own_origin());
         }
@@ -524,6 +532,7 @@ impl Table {
         now: Time,
         rows: &mut dyn Iterator<Item = Record<'_>>,
     ) -> Result<Applied, Error> {
+        self.check_owner()?;
         let _turn = self.replication.lock();
         let own = self.parts.origins.own(&self.region);
         let mut applied = Applied::default();
@@ -553,7 +562,17 @@ impl Table {
         Error::OwnOrigin { zone: self.settings.name.clone(), origin: self.settings.origin }
     }
 
+    fn check_owner(&self) -> Result<(), Error> {
+        if self.region.sharing().is_guest() {
+            return Err(Error::NotTheOwner { zone: self.settings.name.clone() });
+        }
+        Ok(())
+    }
+
     pub(crate) fn cover(&self, vector: &VersionVector) {
+        if self.region.sharing().is_guest() {
+            return;
+        }
         let _turn = self.replication.lock();
         for (origin, seq) in vector.iter() {
             // Our own sequence is ours to give. An origin for which there is no room stays unknown, and is asked for again.
@@ -605,12 +624,7 @@ impl Table {
         None
     }
 
-    fn copy_with_writer(
-        &self,
-        at: usize,
-        key: &mut Vec<u8>,
-        value: &mut Vec<u8>,
-    ) -> Option<(Found, Origin)> {
+    fn copy_with_writer(&self, at: usize, key: &mut Vec<u8>, value: &mut Vec<u8>) -> Option<(Found, Origin)> {
         loop {
             let found = self.copy_at(at, key, value)?;
             if let Some(writer) = self.writer(&found) {

@@ -65,6 +65,11 @@ impl Table {
 
     /// Frees what is over, from where the last call ended, at most `budget` records. Answers how many it freed.
     pub(crate) fn sweep(&self, now: Time, budget: usize) -> usize {
+        if self.region.sharing().is_guest() {
+            return 0;
+        }
+        self.look_after_guests(now);
+        let _change = self.region.begin();
         let slots = self.slots();
         let start = self.parts.counters.get(&self.region, Counter::SweepHand) as usize % slots;
         let visit = (slots / 64).max(SWEEP).min(slots);
@@ -115,11 +120,7 @@ impl Table {
     /// Whether a record can go when room is needed: expired, or a tombstone that was kept for long enough.
     fn is_spent(&self, found: &Found, now: Time) -> bool {
         let header = &found.meta.header;
-        if header.removed {
-            self.is_retained_no_more(found, now)
-        } else {
-            self.is_expired(header, now)
-        }
+        if header.removed { self.is_retained_no_more(found, now) } else { self.is_expired(header, now) }
     }
 
     fn rank(&self, found: &Found, now: Time) -> Option<Rank> {

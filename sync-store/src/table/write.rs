@@ -16,13 +16,18 @@
 //!
 //! Why somebody always finishes: a look only ever moves to a lower position, of which there are two dozen. A thread that dies in between leaves a pending
 //! slot, which the next insert of that key or the sweeper finishes.
+//!
+//! Why every thread knows how its own insert ended: an aborted slot stays *aborted*, with its record, until its inserter empties it. So who finds
+//! his slot in any other state knows that the insert was finished, whatever has become of the record since. Were the slot emptied at once, it could be in use
+//! again when he looks, and he would have to guess: to take an insert that was aborted for done loses a write, and to
+//! repeat one that was done and has been removed since brings back what was deleted. A thread that is stopped for ever may cost a slot and a block.
 
+use crate::Error;
 use crate::block::{Draft, Header};
 use crate::blocks::Owned;
 use crate::slot::{Slot, SlotState};
 use crate::time::Time;
 use crate::words::{Ordering, fence};
-use crate::Error;
 
 use super::{Found, Table};
 
@@ -53,9 +58,6 @@ pub(crate) enum Written {
     Replaced(Found),
     /// Nothing, as decided about this record.
     Stopped(Option<Found>),
-    /// The record was inserted and at once replaced by somebody else's with a later stamp; or it was not inserted because of that one.
-    /// Which of the two cannot be told, and need not: either way the later record is what the key has now.
-    Overtaken,
 }
 
 /// How an insert ended.
@@ -63,17 +65,6 @@ enum Insertion {
     Live(usize),
     /// Not inserted; what is there now has to be read again.
     Lost,
-    /// Somebody else finished or aborted it, and more has happened since.
-    Unknown,
-}
-
-/// What became of a pending slot.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Fate {
-    Promoted,
-    Aborted,
-    /// Somebody else has decided.
-    Decided,
 }
 
 /// What a second look found of the same key.
@@ -84,20 +75,27 @@ enum Look {
 }
 
 impl Table {
-    /// Writes a record as `decide` says, given the one that is there, whatever its state. `decide` is asked again, and must answer with a new stamp, whenever
-    /// somebody else was quicker.
-    pub(crate) fn upsert(
+    /// Writes a record as `decide` says, given the one that is there, whatever its state, and marks it to be published. `decide` is asked again, and must
+    /// answer with a new stamp, whenever somebody else was quicker.
+    pub(crate) fn write(
         &self,
         now: Time,
         key: &[u8],
         value: Put<'_>,
         decide: impl FnMut(Option<&Found>) -> Step,
     ) -> Result<Written, Error> {
-        self.upsert_hashed(now, key, self.hash(key), value, decide)
+        let _change = self.region.begin();
+        let written = self.upsert(now, key, self.hash(key), value, decide)?;
+        match &written {
+            Written::Inserted(at) => self.mark(*at),
+            Written::Replaced(found) => self.mark(found.at),
+            Written::Stopped(_) => {}
+        }
+        Ok(written)
     }
 
-    /// The same, given the hash of the key.
-    pub(super) fn upsert_hashed(
+    /// Writes a record as `decide` says, and marks nothing.
+    pub(super) fn upsert(
         &self,
         now: Time,
         key: &[u8],
@@ -124,16 +122,6 @@ impl Table {
                 match self.insert(now, hash, &draft)? {
                     Insertion::Live(at) => return Ok(Written::Inserted(at)),
                     Insertion::Lost => continue,
-                    Insertion::Unknown => {}
-                }
-                let identity = |header: &Header| (header.stamp, header.writer);
-                match self.find_meta(key, hash) {
-                    Some(found) if identity(&found.meta.header) == identity(&header) => {
-                        return Ok(Written::Inserted(found.at));
-                    }
-                    Some(found) if found.meta.header.stamp > header.stamp => return Ok(Written::Overtaken),
-                    // Older, or of the same moment by another origin: to be decided about anew.
-                    _ => continue,
                 }
             };
             if self.replace(now, &found, &draft)? {
@@ -148,8 +136,7 @@ impl Table {
         if let Some(replaced) = self.replace_within(found, draft) {
             return Ok(replaced);
         }
-        let block =
-            self.make_room(now, draft.units()).ok_or_else(|| self.full(draft.key, draft.value))?;
+        let block = self.make_room(now, draft.units()).ok_or_else(|| self.full(draft.key, draft.value))?;
         Ok(self.replace_by(found, draft, block))
     }
 
@@ -244,36 +231,38 @@ impl Table {
             }
             self.link(draft.header.removed, draft.key, draft.units(), -1);
         };
-        // From here on the block belongs to the slot, and whoever empties the slot frees it.
-        match self.settle(draft.key, hash, at, pending) {
-            Fate::Promoted => Ok(Insertion::Live(at)),
-            Fate::Aborted => Ok(Insertion::Lost),
-            Fate::Decided => match self.parts.index.load(&self.region, at) {
-                slot if slot == pending.promoted() => Ok(Insertion::Live(at)),
-                slot if slot == pending.emptied() => Ok(Insertion::Lost),
-                _ => Ok(Insertion::Unknown),
-            },
+        self.settle(draft.key, hash, at, pending, true);
+        let aborted = pending.aborted();
+        if self.parts.index.load(&self.region, at) != aborted {
+            return Ok(Insertion::Live(at));
         }
+        // Nobody else touches an aborted slot.
+        self.parts.index.empty(&self.region, at, aborted);
+        self.link(draft.header.removed, draft.key, draft.units(), -1);
+        self.free(block);
+        Ok(Insertion::Lost)
     }
 
     /// Decides whether a pending slot becomes live.
-    fn settle(&self, key: &[u8], hash: u64, at: usize, pending: Slot) -> Fate {
-        let mut first = None;
-        let (mut at, mut pending) = (at, pending);
+    fn settle(&self, key: &[u8], hash: u64, mut at: usize, mut pending: Slot, mut is_own: bool) {
         loop {
-            let (fate, next) = match self.second_look(key, hash, at) {
-                Look::Alone => (self.promote(at, pending), None),
-                Look::Taken => (self.abort(at, pending), None),
-                Look::Lower(lower, slot) => (self.abort(at, pending), Some((lower, slot))),
-            };
-            if first.is_some() && fate == Fate::Promoted {
-                // Somebody else's insert: he may be gone and never mark it. If it is a row of a peer, marking does no harm.
-                self.mark(at);
-            }
-            let first = *first.get_or_insert(fate);
-            match next {
-                Some(next) => (at, pending) = next,
-                None => return first,
+            match self.second_look(key, hash, at) {
+                Look::Alone => {
+                    let promoted = self.parts.index.change(&self.region, at, pending, pending.promoted());
+                    if promoted && !is_own {
+                        // He may be gone and never mark it. If it is a row of a peer, marking does no harm.
+                        self.mark(at);
+                    }
+                    return;
+                }
+                Look::Taken => {
+                    self.abort(at, pending);
+                    return;
+                }
+                Look::Lower(lower, slot) => {
+                    self.abort(at, pending);
+                    (at, pending, is_own) = (lower, slot, false);
+                }
             }
         }
     }
@@ -287,7 +276,8 @@ impl Table {
         for at in self.parts.index.candidates(hash).slots().filter(|&at| at != own) {
             loop {
                 let slot = self.parts.index.load(&self.region, at);
-                if slot.state() == SlotState::Empty || slot.tag() != tag {
+                // Neither an empty slot nor an aborted one has the tag of a key.
+                if slot.tag() != tag {
                     break;
                 }
                 match self.read(at, slot, |block, head| block.has_key(head, key)) {
@@ -299,30 +289,17 @@ impl Table {
                     SlotState::Live => return Look::Taken,
                     SlotState::Pending if at < own => return Look::Lower(at, slot),
                     // Done or not, the slot has changed: look again.
-                    SlotState::Pending => _ = self.abort(at, slot),
-                    SlotState::Empty => break,
+                    SlotState::Pending => self.abort(at, slot),
+                    SlotState::Empty | SlotState::Aborted => break,
                 }
             }
         }
         Look::Alone
     }
 
-    fn promote(&self, at: usize, pending: Slot) -> Fate {
-        if self.parts.index.change(&self.region, at, pending, pending.promoted()) {
-            Fate::Promoted
-        } else {
-            Fate::Decided
-        }
-    }
-
-    fn abort(&self, at: usize, pending: Slot) -> Fate {
-        match self.unlink(at, pending) {
-            Some(block) => {
-                self.free(block);
-                Fate::Aborted
-            }
-            None => Fate::Decided,
-        }
+    /// Aborts an insert, unless it has been decided about.
+    fn abort(&self, at: usize, pending: Slot) {
+        self.parts.index.change(&self.region, at, pending, pending.aborted());
     }
 
     /// Finishes an insert that may have been abandoned.
@@ -332,10 +309,8 @@ impl Table {
             return;
         }
         let mut key = Vec::new();
-        if self.read(at, slot, |block, head| block.copy_key(head, &mut key)).is_some()
-            && self.settle(&key, self.hash(&key), at, slot) == Fate::Promoted
-        {
-            self.mark(at);
+        if self.read(at, slot, |block, head| block.copy_key(head, &mut key)).is_some() {
+            self.settle(&key, self.hash(&key), at, slot, false);
         }
     }
 

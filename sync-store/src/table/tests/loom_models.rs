@@ -21,13 +21,6 @@ fn small() -> Arc<Table> {
     Arc::new(table(ZoneKind::Sticky, 2048))
 }
 
-fn copies(table: &Table, key: &[u8]) -> usize {
-    let (mut found, mut value) = (Vec::new(), Vec::new());
-    (0..table.slots())
-        .filter(|&at| table.copy_at(at, &mut found, &mut value).is_some() && found == key)
-        .count()
-}
-
 /// A reader meets a replaced record's block while it is filled again.
 #[test]
 fn loom_torn_read_of_a_reused_block() {

@@ -47,7 +47,7 @@ fn run(table: &Table, keys: u64, seed: u64, misses: &AtomicU64) {
             4..8 => {
                 describe(number, rng.random::<u64>() >> 16, &mut value);
                 let time_ms = if table.is_sticky() { NOW.as_millis() } else { 0 };
-                let written = table.upsert(NOW, &key, Put::New(&value), |found| {
+                let written = upsert(table, NOW, &key, Put::New(&value), |found| {
                     Step::Write(table.header(found, NOW, false, time_ms))
                 });
                 if let Ok(Written::Inserted(at)) = written {
@@ -56,7 +56,7 @@ fn run(table: &Table, keys: u64, seed: u64, misses: &AtomicU64) {
             }
             8 => {
                 // May fail in a full zone when several threads need the reserve at once.
-                _ = table.upsert(NOW, &key, Put::New(&[]), |found| match found {
+                _ = upsert(table, NOW, &key, Put::New(&[]), |found| match found {
                     Some(_) => Step::Write(table.header(found, NOW, true, 0)),
                     None => Step::Stop,
                 });

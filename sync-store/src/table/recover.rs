@@ -1,0 +1,204 @@
+//! Putting right what a killed process has left in a region that several share. Only the owner does, and only in quiet moments, see
+//! [`crate::sharing`].
+//!
+//! A process that is killed between two steps of a write can leave: a pending slot, which anybody finishes; a block that nothing refers to; figures that are off
+//! by one; and a record that was changed and not marked dirty, which would never be published. Of the last, the *checkpoint* says which records
+//! to look at: at that time, by the clock of the writers' stamps, no write was unfinished.
+
+use crate::counters::Counter;
+use crate::origins::PackedDot;
+use crate::slot::{Slot, SlotState};
+use crate::time::Time;
+use crate::words::Ordering;
+use crate::{Error, Origin};
+
+use super::Table;
+
+/// How far behind the present the time that callers pass in may be, in milliseconds: records this much older than the checkpoint are marked, too.
+const LATE_MS: u64 = 60_000;
+
+/// What was found wrong in a quiet moment.
+#[derive(Debug)]
+struct Audit {
+    /// Slots of inserts that were aborted and that nobody waits for.
+    aborted: Vec<(usize, Slot)>,
+    /// Units that are taken and belong to nothing.
+    leaked: Vec<u32>,
+    /// Blocks of the reserve that are taken and belong to nothing, as bits.
+    leaked_reserve: u64,
+    /// What to add to figures.
+    corrections: Vec<(Counter, i64)>,
+    lengths: Vec<i64>,
+    overflow: i64,
+}
+
+impl Table {
+    /// Takes over the region that another process, or an earlier run of this one, has left: under a new origin, since what that one had told others is not
+    /// known for sure. What it had not published is published as ours.
+    pub(super) fn reopen(&self, origin: Origin) -> Result<(), Error> {
+        let _turn = self.replication.lock();
+        let origins = self.parts.origins;
+        let before = origins.own(&self.region);
+        let own = self.enter_origin(origin)?;
+        origins.set_own(&self.region, own);
+        let since_ms = self.unmarked_since_ms();
+        for at in 0..self.slots() {
+            self.finish_pending(at);
+            let Some(found) = self.meta_at(at) else { continue };
+            let header = &found.meta.header;
+            let is_marked = self.parts.dirty.is_marked(&self.region, at);
+            let may_be_unmarked = header.stamp.millis() >= since_ms;
+            if header.writer == before && (is_marked || may_be_unmarked) {
+                self.make_own(at);
+            }
+        }
+        // Our own changes under way: none yet.
+        let dead = self.region.dead_guests();
+        if let Some(audit) = self.region.in_quiet(&dead, || self.audit()) {
+            self.correct(&audit);
+        }
+        self.region.bury(dead);
+        Ok(())
+    }
+
+    /// Records written by dead processes at this time or later may not be marked.
+    fn unmarked_since_ms(&self) -> u64 {
+        self.region.checkpoint().load(Ordering::Relaxed).saturating_sub(LATE_MS)
+    }
+
+    /// Owner: puts right what guests that were killed have left, and moves the checkpoint.
+    pub(super) fn look_after_guests(&self, now: Time) {
+        let dead = self.region.dead_guests();
+        if !dead.is_empty() {
+            let own = self.parts.origins.own(&self.region);
+            let since_ms = self.unmarked_since_ms();
+            for at in 0..self.slots() {
+                self.finish_pending(at);
+                if self.meta_at(at).is_some_and(|found| {
+                    let header = &found.meta.header;
+                    header.writer == own && header.stamp.millis() >= since_ms
+                }) {
+                    self.mark(at);
+                }
+            }
+            self.leaks.suspect();
+        }
+        if self.leaks.is_due()
+            && let Some(audit) = self.region.in_quiet(&dead, || self.audit())
+        {
+            self.correct(&audit);
+            self.leaks.settle();
+        }
+        self.region.bury(dead);
+        if self.region.in_quiet(&[], || ()).is_some() {
+            self.region.checkpoint().store(now.as_millis(), Ordering::Relaxed);
+        }
+    }
+
+    /// Compares everything that is counted or taken with what the slots say.
+    fn audit(&self) -> Audit {
+        let mut held = self.parts.blocks.in_cells(&self.region);
+        let [mut records, mut tombstones, mut units, mut overflow] = [0i64; 4];
+        let mut aborted = Vec::new();
+        let mut lengths = vec![0i64; self.parts.lengths.len()];
+        for at in 0..self.slots() {
+            let slot = self.parts.index.load(&self.region, at);
+            match slot.state() {
+                SlotState::Empty => continue,
+                // Its inserter is no more. Its block belongs to nobody.
+                SlotState::Aborted => {
+                    aborted.push((at, slot));
+                    continue;
+                }
+                SlotState::Pending | SlotState::Live => {}
+            }
+            overflow += i64::from(self.parts.index.is_overflow(at));
+            // Pending ones, too: their insert has counted them. It cannot fail to be read in a quiet moment.
+            let Some(meta) = self.read(at, slot, |block, head| block.meta(head)) else { continue };
+            held.push(self.parts.blocks.owned(slot.unit(), meta.head.units()));
+            units += i64::from(meta.head.units());
+            if meta.header.removed {
+                tombstones += 1;
+            } else {
+                records += 1;
+                if let Some(id) = self.parts.lengths.id(meta.head.key_len(), meta.lead) {
+                    lengths[id] += 1;
+                }
+            }
+        }
+        let off_by = |counter, is| (counter, self.parts.counters.off_by(&self.region, counter, is));
+        let (leaked, leaked_reserve) = self.parts.blocks.leaked(&self.region, held);
+        Audit {
+            aborted,
+            leaked,
+            leaked_reserve,
+            corrections: vec![
+                off_by(Counter::Records, records),
+                off_by(Counter::Tombstones, tombstones),
+                off_by(Counter::Units, units),
+            ],
+            lengths: self.parts.lengths.off_by(&self.region, &lengths),
+            overflow: overflow - self.parts.index.overflow_taken(&self.region),
+        }
+    }
+
+    /// By differences, since others may be at work again.
+    fn correct(&self, audit: &Audit) {
+        // Not by `Index::empty`: they are not counted in what `overflow` was compared with.
+        for &(at, slot) in &audit.aborted {
+            self.parts.index.change(&self.region, at, slot, slot.emptied());
+        }
+        self.parts.blocks.reclaim(&self.region, &audit.leaked, audit.leaked_reserve);
+        for &(counter, difference) in &audit.corrections {
+            self.count(counter, difference);
+        }
+        self.parts.lengths.correct(&self.region, &audit.lengths);
+        self.parts.index.correct_overflow(&self.region, audit.overflow);
+    }
+
+    /// Forgets who published the record in a slot, and has it published as ours.
+    pub(super) fn make_own(&self, at: usize) {
+        self.set_dot(at, PackedDot::from_raw(0));
+        self.mark(at);
+    }
+}
+
+/// When to look for leaked blocks: after a process was killed, at growing intervals until a quiet moment was long enough. A zone that is written without a
+/// pause may not have one; what a killed process can leak is two blocks for each of its threads.
+#[derive(Debug, Default)]
+pub(super) struct Leaks {
+    /// Calls until the next look; 0 = nothing to look for.
+    wait: std::sync::atomic::AtomicU64,
+    /// How long to wait after that.
+    pause: std::sync::atomic::AtomicU64,
+}
+
+impl Leaks {
+    /// Four minutes, at four calls a second.
+    const PAUSE_MAX: u64 = 1024;
+
+    fn suspect(&self) {
+        self.pause.store(1, Ordering::Relaxed);
+        self.wait.store(1, Ordering::Relaxed);
+    }
+
+    fn is_due(&self) -> bool {
+        match self.wait.load(Ordering::Relaxed) {
+            0 => false,
+            1 => {
+                let pause = (self.pause.load(Ordering::Relaxed) * 2).min(Self::PAUSE_MAX);
+                self.pause.store(pause, Ordering::Relaxed);
+                self.wait.store(pause, Ordering::Relaxed);
+                true
+            }
+            wait => {
+                self.wait.store(wait - 1, Ordering::Relaxed);
+                false
+            }
+        }
+    }
+
+    fn settle(&self) {
+        self.wait.store(0, Ordering::Relaxed);
+    }
+}
