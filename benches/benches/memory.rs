@@ -12,7 +12,7 @@ use std::num::NonZeroU32;
 use std::process::Command;
 use std::sync::Arc;
 
-use benches::{limit_zone_size, session_zone_size, zone_size};
+use benches::{limit_zone_size, record_size, session_zone_size, zone_size};
 use foldhash::fast::RandomState;
 use governor::{Quota, RateLimiter};
 use quick_cache::UnitWeighter;
@@ -116,7 +116,7 @@ fn grown(shape: Shape, who: &str, records: u32) -> usize {
         }
         (_, "sync-store") => {
             let size = zone_size(records, shape.value);
-            let zone = || KeyvalZone::builder("bench").size(size).build().expect("a zone");
+            let zone = || KeyvalZone::builder("bench").size(size).record_size(record_size(shape.value)).build().expect("a zone");
             measure(shape, records, zone, |zone, key| {
                 zone.set(key, vec![7; shape.value], NOW, Expiry::Default).expect("room");
             })

@@ -1,30 +1,37 @@
 //! What the benchmarks share; they live in `benches/`.
 
-/// Bytes of a zone that each record of a 16-byte key and a 32-byte value is given.
-const BYTES_PER_RECORD: u64 = 192;
+/// Bytes of a zone that go with a block of so many at half load of the index: two slots with their dots and bits, a bit for each 32 bytes.
+const fn beside_block(block: u64) -> u64 {
+    34 + block.div_ceil(256)
+}
 
-/// Bytes of a zone that each session of 32 bytes and its server of 20 are given.
-const BYTES_PER_SESSION: u64 = 192;
+/// Words of a record before its key: two, and in a sticky zone the last access.
+const HEADER: u64 = 16;
 
-/// What a record of a larger value has beside it: its key, its header, and what rounding up to whole blocks takes.
-const BYTES_BESIDE_VALUE: u64 = 96;
+/// Bytes of a session's block: a header, a last access, 32 bytes and a server of 20.
+const SESSION_BLOCK: u64 = 96;
 
 /// Bytes of a limit zone for each key. An entry has 64; a limit drops keys that it has no place for, so nobody runs one full.
 const BYTES_PER_LIMIT: u64 = 128;
 
 /// What a zone sets aside whatever it holds.
-const BYTES_FIXED: u64 = 4 << 20;
+const BYTES_FIXED: u64 = 256 << 10;
 
-/// The size of a zone for so many records with values of so many bytes. The index, which is sized for small records, adds a
-/// quarter to larger ones.
+/// The rated size of a zone for so many records of a 16-byte key and values of so many bytes. Give the zone
+/// [`record_size`] as well.
 pub const fn zone_size(records: u32, value_len: usize) -> u64 {
-    let larger = (value_len as u64 + BYTES_BESIDE_VALUE) * 5 / 4;
-    BYTES_FIXED + records as u64 * if value_len <= 32 { BYTES_PER_RECORD } else { larger }
+    let block = (HEADER + record_size(value_len) as u64).next_multiple_of(32);
+    BYTES_FIXED + records as u64 * (block + beside_block(block))
 }
 
-/// The size of a zone for so many sessions.
+/// Bytes of a 16-byte key and a value.
+pub const fn record_size(value_len: usize) -> usize {
+    16 + value_len
+}
+
+/// The rated size of a zone for so many sessions.
 pub const fn session_zone_size(sessions: u32) -> u64 {
-    BYTES_FIXED + sessions as u64 * BYTES_PER_SESSION
+    BYTES_FIXED + sessions as u64 * (SESSION_BLOCK + beside_block(SESSION_BLOCK))
 }
 
 /// The size of a zone for so many limits.

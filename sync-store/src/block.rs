@@ -21,7 +21,7 @@
 //! consistent one, does not keep *later* stores behind it on ARM.
 
 use crate::stamp::Stamp;
-use crate::words::{AtomicU64, Ordering, UNIT, WORD, fence, prefetch};
+use crate::words::{AtomicU64, LINE, Ordering, UNIT, WORD, fence, prefetch};
 
 const HEAD: usize = 0;
 const STAMP: usize = 1;
@@ -59,7 +59,8 @@ impl Head {
         (self.0 >> KEY_BITS & ((1 << VALUE_BITS) - 1)) as usize
     }
 
-    const fn removed(self) -> bool {
+    #[inline]
+    pub(crate) const fn removed(self) -> bool {
         self.0 >> REMOVED_SHIFT & 1 == 1
     }
 
@@ -122,9 +123,16 @@ pub(crate) struct Header {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Meta {
     pub(crate) head: Head,
-    pub(crate) header: Header,
-    /// The first byte of the key.
-    pub(crate) lead: u8,
+    pub(crate) stamp: Stamp,
+    pub(crate) time_ms: u64,
+}
+
+impl Meta {
+    #[inline]
+    pub(crate) const fn header(self) -> Header {
+        let Self { head, stamp, time_ms } = self;
+        Header { removed: head.removed(), stamp, writer: head.writer(), time_ms, lag: head.lag() }
+    }
 }
 
 #[inline]
@@ -219,14 +227,13 @@ impl<'r> Block<'r> {
     /// All but key and value, given a head that was just loaded.
     #[inline]
     pub(crate) fn meta(&self, head: Head) -> Meta {
-        let header = Header {
-            removed: head.removed(),
-            stamp: self.stamp(),
-            writer: head.writer(),
-            time_ms: if head.timed() { self.load(TIME) } else { 0 },
-            lag: head.lag(),
-        };
-        Meta { head, header, lead: self.load(head.key_at()) as u8 }
+        let time_ms = if head.timed() { self.load(TIME) } else { 0 };
+        Meta { head, stamp: self.stamp(), time_ms }
+    }
+
+    /// The first byte of the key.
+    pub(crate) fn lead(&self, head: Head) -> u8 {
+        self.load(head.key_at()) as u8
     }
 
     /// Copies the key.
@@ -243,23 +250,14 @@ impl<'r> Block<'r> {
 
     #[inline]
     fn copy(&self, from: usize, len: usize, out: &mut impl Buffer, valid: impl Fn() -> bool) {
-        /// Words between two looks at the slot: half a KiB.
-        const LOOK: usize = 64;
         let Some(words) = self.0.get(from..from + padded(len)) else {
             return; // torn: there is no such record
         };
-        for (bytes, words) in out.room(len).chunks_mut(LOOK * WORD).zip(words.chunks(LOOK)) {
-            let (whole, rest) = bytes.as_chunks_mut::<WORD>();
-            for (bytes, word) in whole.iter_mut().zip(words) {
-                *bytes = word.load(Ordering::Relaxed).to_le_bytes();
-            }
-            if !rest.is_empty() {
-                let last = words[whole.len()].load(Ordering::Relaxed).to_le_bytes();
-                rest.copy_from_slice(&last[..rest.len()]);
-            }
-            if words.len() == LOOK && !valid() {
-                return;
-            }
+        let out = out.room(len);
+        if len > LONG {
+            copy_long(words, out, valid);
+        } else {
+            copy_words(words, out);
         }
     }
 
@@ -300,6 +298,40 @@ impl<'r> Block<'r> {
         if !rest.is_empty() {
             words[whole.len()].store(to_word(rest), Ordering::Relaxed);
         }
+    }
+}
+
+/// Bytes of a piece of a long value, between two looks at the slot: far enough ahead for the memory behind it to arrive meanwhile.
+const LONG: usize = 512;
+
+/// Copies a long value piece by piece, each asked for before the one in front of it is copied.
+#[inline(never)]
+fn copy_long(words: &[AtomicU64], out: &mut [u8], valid: impl Fn() -> bool) {
+    let ahead = |piece: &[AtomicU64]| piece.iter().step_by(LINE).for_each(prefetch);
+    let mut pieces = words.chunks(LONG / WORD);
+    let mut piece = pieces.next();
+    for out in out.chunks_mut(LONG) {
+        let Some(words) = piece else { return };
+        piece = pieces.next();
+        if let Some(next) = piece {
+            ahead(next);
+        }
+        copy_words(words, out);
+        if !valid() {
+            return;
+        }
+    }
+}
+
+#[inline]
+fn copy_words(words: &[AtomicU64], out: &mut [u8]) {
+    let (whole, rest) = out.as_chunks_mut::<WORD>();
+    for (bytes, word) in whole.iter_mut().zip(words) {
+        *bytes = word.load(Ordering::Relaxed).to_le_bytes();
+    }
+    if !rest.is_empty() {
+        let last = words[whole.len()].load(Ordering::Relaxed).to_le_bytes();
+        rest.copy_from_slice(&last[..rest.len()]);
     }
 }
 

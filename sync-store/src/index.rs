@@ -33,18 +33,13 @@ pub(crate) struct Index {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Candidates {
     pub(crate) main: [usize; 2],
-    overflow: Option<usize>,
+    pub(crate) overflow: Option<usize>,
 }
 
 impl Candidates {
     /// All slots where the key may lie, the overflow bucket's last.
     pub(crate) fn slots(self) -> impl Iterator<Item = usize> {
         self.main.into_iter().chain(self.overflow).flat_map(|first| first..first + BUCKET)
-    }
-
-    /// Those of the overflow bucket.
-    pub(crate) fn overflow_slots(self) -> impl Iterator<Item = usize> {
-        self.overflow.into_iter().flat_map(|first| first..first + BUCKET)
     }
 }
 
@@ -66,8 +61,10 @@ impl Index {
         self.slots.len()
     }
 
+    #[inline]
     pub(crate) fn word(self, region: &OpenRegion, at: usize) -> &AtomicU64 {
-        &region.words(self.slots)[at]
+        debug_assert!(at < self.slots.len());
+        &region.all()[self.slots.start() + at]
     }
 
     /// Acquire pairs with the Release of whoever put the record there: its block can be read. Sequentially consistent for the publisher's sake,
@@ -75,6 +72,16 @@ impl Index {
     #[inline]
     pub(crate) fn load(self, region: &OpenRegion, at: usize) -> Slot {
         Slot::from_raw(self.word(region, at).load(Ordering::SeqCst))
+    }
+
+    /// Which slots of the bucket that begins at `first` hold live records of a tag, as bits.
+    #[inline]
+    pub(crate) fn live_in(self, region: &OpenRegion, first: usize, tag: u64) -> u32 {
+        let words = &region.all()[self.slots.start() + first..][..BUCKET];
+        // From the last one down, so that each takes a comparison and an addition with carry. SeqCst like `load`.
+        words.iter().rev().fold(0, |live, word| {
+            live << 1 | u32::from(Slot::from_raw(word.load(Ordering::SeqCst)).is_live_with(tag))
+        })
     }
 
     /// Changes a slot if it is still as it was seen. Release: the record comes before. Acquire: so does what the slot pointed to, whose
@@ -85,14 +92,20 @@ impl Index {
         word.compare_exchange(seen.raw(), to.raw(), Ordering::SeqCst, Ordering::Relaxed).is_ok()
     }
 
+    /// The first bucket of a key, by its first slot.
+    #[inline]
+    pub(crate) const fn first(self, hash: u64) -> usize {
+        scale(hash, self.buckets) * BUCKET
+    }
+
     /// The buckets of a key.
     #[inline]
     pub(crate) fn candidates(self, hash: u64) -> Candidates {
-        let scale = |bits: u64, buckets: usize| ((u128::from(bits) * buckets as u128) >> 64) as usize;
         let first = scale(hash, self.buckets);
         // The other one by other bits of the hash, and never the same.
         let step = scale(hash.rotate_left(32), self.buckets - 1) + 1;
-        let second = (first + step) % self.buckets;
+        let second = first + step;
+        let second = if second < self.buckets { second } else { second - self.buckets };
         let overflow =
             (self.overflow > 0).then(|| (self.buckets + scale(hash.rotate_left(48), self.overflow)) * BUCKET);
         Candidates { main: [first * BUCKET, second * BUCKET], overflow }
@@ -166,6 +179,12 @@ impl Index {
         }
         emptied
     }
+}
+
+/// A number below `count`, by the upper bits of a hash.
+#[inline]
+const fn scale(bits: u64, count: usize) -> usize {
+    ((bits as u128 * count as u128) >> 64) as usize
 }
 
 #[cfg(all(test, not(loom)))]

@@ -135,9 +135,12 @@ impl KeyvalZone {
 
     #[inline]
     fn get_to(&self, key: &[u8], now: Time, value: &mut impl Buffer) -> bool {
-        match self.key(key) {
-            Ok(key) => self.find(key.bytes(), now, value).is_some(),
-            Err(_) => false, // what cannot be a key is not there
+        // What cannot be a key is not there.
+        match self.match_by {
+            MatchBy::Exact | MatchBy::Prefix => self.find(key, now, value).is_some(),
+            MatchBy::Ip => {
+                Range::parse(key).is_some_and(|range| self.find(range.bytes(), now, value).is_some())
+            }
         }
     }
 
@@ -179,7 +182,7 @@ impl KeyvalZone {
         loop {
             let mut value = Value::new();
             let found = self.find(key.bytes(), now, &mut value)?;
-            let Header { stamp, time_ms, .. } = found.meta.header;
+            let Header { stamp, time_ms, .. } = found.header();
             if let Some(writer) = self.table.writer(&found) {
                 return Some(Entry { value, expires_at: expires_at(time_ms), stamp, writer });
             }
@@ -243,7 +246,7 @@ impl KeyvalZone {
     ) -> Result<(), Error> {
         let value = value.map_or(Put::Kept, Put::New);
         let written = self.write(key.as_ref(), value, now, |found| {
-            let kept = found?.meta.header.time_ms;
+            let kept = found?.header().time_ms;
             Some(expiry.map_or(kept, |expiry| self.expiry_ms(now, expiry)))
         })?;
         match written {
@@ -300,7 +303,7 @@ impl KeyvalZone {
             if !self.table.is_live(&found, now) {
                 continue;
             }
-            let expires_at = expires_at(found.meta.header.time_ms);
+            let expires_at = expires_at(found.header().time_ms);
             match self.match_by {
                 MatchBy::Ip => {
                     if let Some(range) = Range::from_bytes(&key) {

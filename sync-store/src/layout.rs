@@ -11,11 +11,13 @@ pub(crate) struct Section {
 
 impl Section {
     /// The position of its first word in the region; always the start of a cache line.
+    #[inline]
     pub(crate) const fn start(self) -> usize {
         self.start
     }
 
     /// How many words it has.
+    #[inline]
     pub(crate) const fn len(self) -> usize {
         self.len
     }

@@ -77,7 +77,7 @@ impl Slot {
     /// Whether a live record of such a tag, as [`Self::tag_of`] makes them, is there: one comparison for readers.
     #[inline]
     pub(crate) const fn is_live_with(self, tag: u64) -> bool {
-        self.0 >> PENDING_SHIFT == tag << 1
+        self.0 ^ tag << TAG_SHIFT < 1 << PENDING_SHIFT
     }
 
     /// The unit of the region where the block starts; 0 for none.

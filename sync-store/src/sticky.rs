@@ -141,7 +141,7 @@ impl StickyZone {
         loop {
             let mut server = Value::new();
             let found = self.find(session.as_ref(), now, &mut server)?;
-            let Header { stamp, time_ms, .. } = found.meta.header;
+            let Header { stamp, time_ms, .. } = found.header();
             if let Some(writer) = self.table.writer(&found) {
                 return Some(Session { server, last_access: Time::from_millis(time_ms), stamp, writer });
             }
@@ -159,7 +159,7 @@ impl StickyZone {
         self.table.check(session, &[])?;
         let written = self.table.write(now, session, Put::New(&[]), |found| match found {
             Some(found) if self.table.is_live(found, now) => {
-                Step::Write(self.table.header(Some(found), now, true, found.meta.header.time_ms))
+                Step::Write(self.table.header(Some(found), now, true, found.header().time_ms))
             }
             _ => Step::Stop,
         })?;
@@ -173,7 +173,7 @@ impl StickyZone {
             if let Some(found) = self.table.copy_at(at, &mut key, &mut value)
                 && self.table.is_live(&found, now)
             {
-                f(&key, &value, Time::from_millis(found.meta.header.time_ms));
+                f(&key, &value, Time::from_millis(found.header().time_ms));
             }
         }
     }
@@ -200,7 +200,7 @@ impl StickyZone {
     /// every reader until the publisher comes.
     #[inline]
     fn touch(&self, found: &Found, session: &[u8], server: &[u8], now: Time) {
-        if now.as_millis() > found.meta.header.time_ms.saturating_add(self.timeout_ms / RECORD_SHARE) {
+        if now.as_millis() > found.header().time_ms.saturating_add(self.timeout_ms / RECORD_SHARE) {
             self.record_access(found, session, server, now.as_millis());
         }
     }
@@ -209,9 +209,9 @@ impl StickyZone {
     /// is no block for it has lookups to do, not evictions.
     #[cold]
     fn record_access(&self, found: &Found, session: &[u8], server: &[u8], now_ms: u64) {
-        let known_ms = self.table.known_ms(&found.meta.header);
+        let known_ms = self.table.known_ms(&found.header());
         let lag = self.table.lag(now_ms - known_ms.min(now_ms));
-        let header = Header { time_ms: now_ms, lag, ..found.meta.header };
+        let header = Header { time_ms: now_ms, lag, ..found.header() };
         let draft = Draft { key: session, value: server, header };
         let _change = self.table.begin();
         if self.table.replace_within(found, &draft) == Some(true)

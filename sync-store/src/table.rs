@@ -244,7 +244,7 @@ impl Table {
     /// to by parity: inserts have odd ones from the shared clock, replacements even ones, and a record has one successor.
     pub(crate) fn header(&self, found: Option<&Found>, now: Time, removed: bool, time_ms: u64) -> Header {
         let stamp = match found {
-            Some(found) => found.meta.header.stamp.next_even(now),
+            Some(found) => found.header().stamp.next_even(now),
             None => self.region.hlc().tick(now),
         };
         Header { removed, stamp, writer: self.parts.origins.own(&self.region), time_ms, lag: 0 }
@@ -270,7 +270,7 @@ impl Table {
 
     /// The origin that wrote a record; `None` if the record has changed meanwhile.
     pub(crate) fn writer(&self, found: &Found) -> Option<Origin> {
-        let origin = self.parts.origins.get(&self.region, found.meta.header.writer);
+        let origin = self.parts.origins.get(&self.region, found.header().writer);
         // An entry of the table is given to another origin only when no slot's record names it. Acquire pairs with the Release of
         // `Origins::enter`: if that has happened, the slot is seen changed.
         fence(Ordering::Acquire);
@@ -290,7 +290,7 @@ impl Table {
 
     /// Whether a record reads as present.
     pub(crate) fn is_live(&self, found: &Found, now: Time) -> bool {
-        let header = &found.meta.header;
+        let header = &found.header();
         !header.removed && !self.is_expired(header, now)
     }
 

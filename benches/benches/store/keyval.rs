@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use benches::{key, zone_size};
+use benches::{key, record_size, zone_size};
 use moka::sync::Cache as Moka;
 use sync_store::{KeyvalZone, Time};
 
@@ -103,7 +103,7 @@ impl<S: Store> Contender for Filled<S> {
 
 fn zone(records: u32, value_len: usize) -> KeyvalZone {
     let size = zone_size(records, value_len);
-    KeyvalZone::builder("bench").size(size).build().expect("a zone")
+    KeyvalZone::builder("bench").size(size).record_size(record_size(value_len)).build().expect("a zone")
 }
 
 /// 32-byte values: get, set, and nine gets to one set.

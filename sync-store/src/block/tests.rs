@@ -21,7 +21,7 @@ fn a_record_survives_its_block() {
         block.fill(&draft);
         let head = block.head();
         let meta = block.meta(head);
-        assert_eq!((meta.header, meta.lead, head.units()), (header, 0, draft.units()));
+        assert_eq!((meta.header(), block.lead(head), head.units()), (header, 0, draft.units()));
         assert!(block.has_key(head, draft.key));
         assert!(!block.has_key(head, &bytes[1..=key_len]));
         let (mut key, mut value) = (Vec::new(), Vec::new());

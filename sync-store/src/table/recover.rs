@@ -45,7 +45,7 @@ impl Table {
         for at in 0..self.slots() {
             self.finish_pending(at);
             let Some(found) = self.meta_at(at) else { continue };
-            let header = &found.meta.header;
+            let header = &found.header();
             let is_marked = self.parts.dirty.is_marked(&self.region, at);
             let may_be_unmarked = header.stamp.millis() >= since_ms;
             if header.writer == before && (is_marked || may_be_unmarked) {
@@ -75,7 +75,7 @@ impl Table {
             for at in 0..self.slots() {
                 self.finish_pending(at);
                 if self.meta_at(at).is_some_and(|found| {
-                    let header = &found.meta.header;
+                    let header = &found.header();
                     header.writer == own && header.stamp.millis() >= since_ms
                 }) {
                     self.mark(at);
@@ -114,14 +114,15 @@ impl Table {
             }
             overflow += i64::from(self.parts.index.is_overflow(at));
             // Pending ones, too: their insert has counted them. It cannot fail to be read in a quiet moment.
-            let Some(meta) = self.read(at, slot, |block, head| block.meta(head)) else { continue };
-            held.push(self.parts.blocks.owned(slot.unit(), meta.head.units()));
-            units += i64::from(meta.head.units());
-            if meta.header.removed {
+            let read = self.read(at, slot, |block, head| (head, block.lead(head)));
+            let Some((head, lead)) = read else { continue };
+            held.push(self.parts.blocks.owned(slot.unit(), head.units()));
+            units += i64::from(head.units());
+            if head.removed() {
                 tombstones += 1;
             } else {
                 records += 1;
-                if let Some(id) = self.parts.lengths.id(meta.head.key_len(), meta.lead) {
+                if let Some(id) = self.parts.lengths.id(head.key_len(), lead) {
                     lengths[id] += 1;
                 }
             }

@@ -19,7 +19,6 @@ use std::time::Duration;
 
 use crate::block::{Draft, Header};
 use crate::counters::Counter;
-use crate::index::BUCKET;
 use crate::origins::{MAX_SEQ, PackedDot};
 use crate::slot::Slot;
 use crate::time::Time;
@@ -154,7 +153,7 @@ impl Table {
 
     /// See the module's head.
     fn has_news(&self, found: &Found) -> bool {
-        let header = &found.meta.header;
+        let header = &found.header();
         header.writer == self.parts.origins.own(&self.region)
             || self.dot(found.at).seq() == 0
             || !header.removed && header.lag > 0
@@ -169,7 +168,7 @@ impl Table {
         key: &'a [u8],
         value: &'a [u8],
     ) -> Record<'a> {
-        let Header { stamp, time_ms, .. } = found.meta.header;
+        let Header { stamp, time_ms, .. } = found.header();
         let state = if removed {
             State::Removed { stamp, writer }
         } else {
@@ -193,7 +192,7 @@ impl Table {
             let Some(found) = self.copy_at(at, key, value).filter(|found| self.has_news(found)) else {
                 return ControlFlow::Continue(());
             };
-            let header = &found.meta.header;
+            let header = &found.header();
             // No origin leaves the table while we hold the lock.
             let Some(writer) = self.parts.origins.get(&self.region, header.writer) else {
                 return ControlFlow::Continue(());
@@ -227,7 +226,7 @@ impl Table {
 
     /// Sticky: the cluster knows the last access of a record now. Should saying so fail, the record is published once more than needed.
     fn set_known(&self, found: &Found, key: &[u8], value: &[u8]) {
-        let header = Header { lag: 0, ..found.meta.header };
+        let header = Header { lag: 0, ..found.header() };
         _ = self.replace_within(found, &Draft { key, value, header });
     }
 
@@ -241,7 +240,7 @@ impl Table {
         let mut in_use = vec![false; origins.len()];
         for at in 0..self.slots() {
             let Some(found) = self.meta_at(at) else { continue };
-            for index in [self.dot(at).index(), found.meta.header.writer] {
+            for index in [self.dot(at).index(), found.header().writer] {
                 if let Some(used) = in_use.get_mut(usize::from(index)) {
                     *used = true;
                 }
@@ -279,14 +278,14 @@ impl Table {
                 let Some(found) = self.copy_at(at, &mut key, &mut value) else { break };
                 let published_by = self.dot(at);
                 let by_one = published_by.seq() != 0 && origins.contains(&published_by.index());
-                if origins.contains(&found.meta.header.writer) {
-                    let header = Header { writer: own, ..found.meta.header };
+                if origins.contains(&found.header().writer) {
+                    let header = Header { writer: own, ..found.header() };
                     let draft = Draft { key: &key, value: &value, header };
                     match self.replace_within(&found, &draft) {
                         Some(true) => {}
                         Some(false) => continue, // it has changed
                         None => {
-                            kept.push(found.meta.header.writer);
+                            kept.push(found.header().writer);
                             break;
                         }
                     }
@@ -341,7 +340,7 @@ impl Table {
             let Some(found) = found else {
                 return if self.is_over(row, now) { Step::Stop } else { Step::Write(row.header) };
             };
-            let ours = &found.meta.header;
+            let ours = &found.header();
             if self.order(row, ours).is_gt() {
                 return Step::Write(self.accessed(&row.header, ours.time_ms));
             }
@@ -363,7 +362,7 @@ impl Table {
                     self.raise_known(now, row.key, row.header.time_ms);
                 }
                 let held = self.dot(found.at);
-                let same = self.order(row, &found.meta.header).is_eq();
+                let same = self.order(row, &found.header()).is_eq();
                 // Never back to an earlier publication of the same origin.
                 if same && (held.index() != dot.index() || held.seq() < dot.seq()) {
                     self.set_dot(found.at, dot);
@@ -409,8 +408,8 @@ impl Table {
     fn raise_known(&self, now: Time, key: &[u8], time_ms: u64) {
         // Should it fail for want of room, an access is told once more than needed, or this session ends here a little early.
         _ = self.upsert(now, key, self.hash(key), Put::Kept, |found| match found {
-            Some(found) if self.is_known_later(&found.meta.header, time_ms) => {
-                let ours = &found.meta.header;
+            Some(found) if self.is_known_later(&found.header(), time_ms) => {
+                let ours = &found.header();
                 Step::Write(self.accessed(&Header { time_ms, lag: 0, ..*ours }, ours.time_ms))
             }
             Some(_) | None => Step::Stop,
@@ -508,17 +507,17 @@ impl Table {
                 return Ok(());
             }
             for (hash, _) in &window {
-                self.prefetch_slots(self.parts.index.candidates(*hash));
+                prefetch(self.parts.index.word(&self.region, self.parts.index.first(*hash)));
             }
             for (hash, _) in &window {
                 let tag = Slot::tag_of(*hash);
-                let likely = self.parts.index.candidates(*hash).main[0];
-                for at in likely..likely + BUCKET {
-                    let slot = self.parts.index.load(&self.region, at);
-                    if slot.is_live_with(tag) {
-                        self.prefetch_block(slot);
-                        prefetch(&dots[at]);
-                    }
+                let likely = self.parts.index.first(*hash);
+                let mut live = self.parts.index.live_in(&self.region, likely, tag);
+                while live != 0 {
+                    let at = likely + live.trailing_zeros() as usize;
+                    self.prefetch_block(self.parts.index.load(&self.region, at));
+                    prefetch(&dots[at]);
+                    live &= live - 1;
                 }
             }
             for (hash, record) in &window {
@@ -611,7 +610,7 @@ impl Table {
                 continue;
             }
             // An expired keyval record is what a tombstone of its stamp is, so it travels as one; an expired session is nothing.
-            let header = &found.meta.header;
+            let header = &found.header();
             let expired = self.is_expired(header, now);
             if expired && self.is_sticky() {
                 continue;
@@ -641,7 +640,7 @@ impl Table {
             if !self.is_live(&found, now) {
                 continue;
             }
-            let Header { stamp, time_ms, .. } = found.meta.header;
+            let Header { stamp, time_ms, .. } = found.header();
             let time_ms = if self.is_sticky() { 0 } else { time_ms };
             let mut hasher = blake3::Hasher::new();
             for number in [key.len() as u64, stamp.raw(), time_ms] {

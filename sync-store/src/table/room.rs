@@ -113,13 +113,13 @@ impl Table {
 
     /// Whether a tombstone of the record's stamp has been kept for long enough.
     fn is_retained_no_more(&self, found: &Found, now: Time) -> bool {
-        let stamp_ms = found.meta.header.stamp.millis();
+        let stamp_ms = found.header().stamp.millis();
         stamp_ms.saturating_add(self.settings.retention_ms) <= now.as_millis()
     }
 
     /// Whether a record can go when room is needed: expired, or a tombstone that was kept for long enough.
     fn is_spent(&self, found: &Found, now: Time) -> bool {
-        let header = &found.meta.header;
+        let header = &found.header();
         if header.removed { self.is_retained_no_more(found, now) } else { self.is_expired(header, now) }
     }
 
@@ -127,10 +127,10 @@ impl Table {
         if self.is_spent(found, now) {
             return Some(Rank::Spent);
         }
-        if self.settings.kind == ZoneKind::Keyval || found.meta.header.removed {
+        if self.settings.kind == ZoneKind::Keyval || found.header().removed {
             return None;
         }
-        let time_ms = found.meta.header.time_ms;
+        let time_ms = found.header().time_ms;
         let dirty = self.parts.dirty.is_marked(&self.region, found.at);
         Some(if dirty { Rank::Dirty { time_ms } } else { Rank::Published { time_ms } })
     }
@@ -147,7 +147,7 @@ impl Table {
     fn give_up(&self, rank: Rank, victim: &Found) -> Option<Owned> {
         let block = self.unlink(victim.at, victim.slot)?;
         match rank {
-            Rank::Spent if victim.meta.header.removed => {}
+            Rank::Spent if victim.header().removed => {}
             Rank::Spent => _ = self.count(Counter::Expired, 1),
             Rank::Published { .. } | Rank::Dirty { .. } => _ = self.count(Counter::Evicted, 1),
         }

@@ -46,7 +46,7 @@ pub(super) fn set(table: &Table, key: &[u8], value: &[u8], now: Time) -> Written
 pub(super) fn get(table: &Table, key: &[u8]) -> Option<Vec<u8>> {
     let mut value = Vec::new();
     let found = table.find(key, table.hash(key), Some(&mut value))?;
-    (!found.meta.header.removed).then_some(value)
+    (!found.header().removed).then_some(value)
 }
 
 /// Takes a record out as an eviction would; false if it is not there or was changed.

@@ -187,9 +187,8 @@ impl Table {
     /// Points the slot of a record to another block; answers the new slot and the old block, which is the caller's now, or `None` if the
     /// record is not there any more.
     fn swap(&self, found: &Found, block: &Owned, draft: &Draft<'_>) -> Option<(Slot, Owned)> {
-        let (was, is) = (found.meta.header.removed, draft.header.removed);
-        let count_length =
-            |count| self.parts.lengths.add(&self.region, draft.key.len(), found.meta.lead, count);
+        let (was, is) = (found.meta.head.removed(), draft.header.removed);
+        let count_length = |count| self.count_length(draft.key, count);
         if was && !is {
             count_length(1);
         }
@@ -316,24 +315,30 @@ impl Table {
 
     /// Empties a slot if it is still as it was seen; answers the block, which is the caller's now.
     pub(super) fn unlink(&self, at: usize, seen: Slot) -> Option<Owned> {
-        let meta = self.read(at, seen, |block, head| block.meta(head))?;
+        let (meta, lead) = self.read(at, seen, |block, head| (block.meta(head), block.lead(head)))?;
         // Before the slot is seen empty.
-        self.see(meta.header.stamp);
+        self.see(meta.stamp);
         if !self.parts.index.empty(&self.region, at, seen) {
             return None;
         }
         let units = meta.head.units();
-        self.tally(meta.header.removed, units, -1);
-        if !meta.header.removed {
-            self.parts.lengths.add(&self.region, meta.head.key_len(), meta.lead, -1);
+        self.tally(meta.head.removed(), units, -1);
+        if !meta.head.removed() {
+            self.parts.lengths.add(&self.region, meta.head.key_len(), lead, -1);
         }
         Some(self.parts.blocks.owned(seen.unit(), units))
     }
 
     fn link(&self, removed: bool, key: &[u8], units: u32, sign: i64) {
         self.tally(removed, units, sign);
-        if let (false, Some(&lead)) = (removed, key.first()) {
-            self.parts.lengths.add(&self.region, key.len(), lead, sign);
+        if !removed {
+            self.count_length(key, sign);
+        }
+    }
+
+    fn count_length(&self, key: &[u8], count: i64) {
+        if let Some(&lead) = key.first() {
+            self.parts.lengths.add(&self.region, key.len(), lead, count);
         }
     }
 

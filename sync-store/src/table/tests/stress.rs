@@ -41,7 +41,7 @@ fn run(table: &Table, keys: u64, seed: u64, misses: &AtomicU64) {
         let key = number.to_le_bytes();
         match rng.random_range(0..10) {
             0..4 => match table.find(&key, table.hash(&key), Some(&mut read)) {
-                Some(found) if !found.meta.header.removed => verify(number, &read),
+                Some(found) if !found.header().removed => verify(number, &read),
                 _ => _ = misses.fetch_add(1, Ordering::Relaxed),
             },
             4..8 => {
@@ -91,7 +91,7 @@ fn stress(kind: ZoneKind, size: u64, keys: u64) {
         if let Some(found) = table.copy_at(at, &mut key, &mut value) {
             assert!(seen.insert(key.clone()), "a key in two slots");
             assert_eq!(table.find_meta(&key, table.hash(&key)).map(|found| found.at), Some(at));
-            if !found.meta.header.removed {
+            if !found.header().removed {
                 verify(u64::from_le_bytes(key[..].try_into().expect("a key")), &value);
             }
         }
