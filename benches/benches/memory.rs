@@ -116,7 +116,13 @@ fn grown(shape: Shape, who: &str, records: u32) -> usize {
         }
         (_, "sync-store") => {
             let size = zone_size(records, shape.value);
-            let zone = || KeyvalZone::builder("bench").size(size).record_size(record_size(shape.value)).build().expect("a zone");
+            let zone = || {
+                KeyvalZone::builder("bench")
+                    .size(size)
+                    .record_size(record_size(shape.value))
+                    .build()
+                    .expect("a zone")
+            };
             measure(shape, records, zone, |zone, key| {
                 zone.set(key, vec![7; shape.value], NOW, Expiry::Default).expect("room");
             })

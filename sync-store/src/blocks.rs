@@ -18,11 +18,10 @@
 //! A few blocks are kept in *reserve* to replace records of a zone that is full to the brim: without it nothing could be removed from one,
 //! since a tombstone is a record too.
 
-use std::cell::Cell;
-
 use crate::block::{self, Block};
 use crate::layout::{Layout, Section};
 use crate::region::OpenRegion;
+use crate::threads;
 use crate::words::{AtomicU64, LINE, Ordering, UNIT, WORD};
 
 const BITS: usize = u64::BITS as usize;
@@ -348,7 +347,9 @@ impl Blocks {
     }
 
     fn stripe<'r>(&self, region: &'r OpenRegion) -> &'r [AtomicU64] {
-        let at = ordinal() % (self.stripes.len() / STRIPE) * STRIPE;
+        // Processes that share a region begin at different stripes.
+        let number = threads::number() + region.process();
+        let at = number % (self.stripes.len() / STRIPE) * STRIPE;
         &region.words(self.stripes)[at..at + STRIPE]
     }
 
@@ -425,23 +426,6 @@ impl Run {
     fn pass(&mut self, taken: u64) {
         self.length = if taken == 0 { self.length + BITS } else { taken.leading_zeros() as usize };
     }
-}
-
-/// A small number of the calling thread, to spread threads over the stripes.
-pub(crate) fn ordinal() -> usize {
-    use std::sync::atomic::AtomicUsize;
-
-    static NEXT: AtomicUsize = AtomicUsize::new(0);
-    thread_local!(static OWN: Cell<usize> = const { Cell::new(usize::MAX) });
-    // A thread that is ending may have lost its own: any number will do.
-    OWN.try_with(|own| {
-        if own.get() == usize::MAX {
-            // Processes that share a region begin at different stripes.
-            own.set(NEXT.fetch_add(1, Ordering::Relaxed) + std::process::id() as usize);
-        }
-        own.get()
-    })
-    .unwrap_or(0)
 }
 
 #[cfg(test)]

@@ -54,15 +54,16 @@ impl Dirty {
         2 * crate::words::LINE + slots.div_ceil(BITS)
     }
 
+    #[inline]
     fn called<'r>(&self, region: &'r OpenRegion) -> &'r AtomicU64 {
-        &region.words(self.called)[0]
+        &region.all()[self.called.start()]
     }
 
     /// Marks a slot. To be called after the slot's change, which is sequentially consistent.
     #[inline]
     pub(crate) fn mark(&self, region: &OpenRegion, slot: usize) {
         let bit = 1 << (slot % BITS);
-        let word = &region.words(self.bits)[slot / BITS];
+        let word = &region.all()[self.bits.start() + slot / BITS];
         loom_fence();
         if word.load(Ordering::SeqCst) & bit == 0 {
             word.fetch_or(bit, Ordering::SeqCst);

@@ -90,6 +90,7 @@ mod slot;
 mod stamp;
 mod sticky;
 mod table;
+mod threads;
 mod time;
 mod value;
 mod version_vector;

@@ -16,7 +16,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::Error;
-use crate::blocks::ordinal;
+use crate::threads;
 use crate::words::{AtomicU64, LINE, Ordering};
 
 /// Processes that can have a region mapped at the same time, the owner included.
@@ -123,7 +123,7 @@ impl Sharing {
 
     /// This process' place in the table; `None` if there is no table.
     #[inline]
-    const fn index(&self) -> Option<usize> {
+    pub(crate) const fn index(&self) -> Option<usize> {
         match self {
             Self::None => None,
             Self::Owner { .. } => Some(OWNER),
@@ -135,7 +135,7 @@ impl Sharing {
     #[inline]
     pub(crate) fn begin<'r>(&self, table: &'r [AtomicU64]) -> Option<Change<'r>> {
         let index = self.index()?;
-        let stripe = &entry(table, index)[ordinal() % STRIPES * LINE..][..LINE];
+        let stripe = &entry(table, index)[threads::number() % STRIPES * LINE..][..LINE];
         stripe[STARTED].fetch_add(1, Ordering::SeqCst);
         Some(Change(&stripe[FINISHED]))
     }

@@ -128,6 +128,41 @@ fn low_half(word: &AtomicU64) -> &std::sync::atomic::AtomicU32 {
     unsafe { &*half.add(usize::from(cfg!(target_endian = "big"))) }
 }
 
+/// Changes two neighbouring words at once, the first of which is aligned for both, if they are still as they were seen; whether they were. `None`: this processor
+/// cannot do that.
+///
+/// Sequentially consistent, like any locked instruction of x86-64.
+#[inline]
+#[allow(unsafe_code)]
+pub(crate) fn change_pair(pair: &[AtomicU64; 2], seen: [u64; 2], to: [u64; 2]) -> Option<bool> {
+    #[cfg(all(target_arch = "x86_64", not(loom), not(miri)))]
+    if std::arch::is_x86_feature_detected!("cmpxchg16b") && std::ptr::from_ref(pair).addr().is_multiple_of(16)
+    {
+        let changed: u8;
+        // SAFETY: the instruction exists (asked above) and its operand is 16 bytes, aligned to 16 (asked above), of atomics that live as long
+        // as `pair`; on x86-64 locked accesses of different sizes to the same bytes are coherent with each other. `rbx`, which the compiler keeps to
+        // itself, is put back.
+        unsafe {
+            std::arch::asm!(
+                "xchg {low}, rbx",
+                "lock cmpxchg16b [{pair}]",
+                "sete {changed}",
+                "mov rbx, {low}",
+                low = inout(reg) to[0] => _,
+                in("rcx") to[1],
+                inout("rax") seen[0] => _,
+                inout("rdx") seen[1] => _,
+                pair = in(reg) std::ptr::from_ref(pair),
+                changed = out(reg_byte) changed,
+                options(nostack),
+            );
+        }
+        return Some(changed != 0);
+    }
+    let _ = (pair, seen, to);
+    None
+}
+
 /// Asks for the cache line of a word before it is needed. Changes nothing but how long the next access takes.
 #[inline]
 #[allow(unsafe_code)]

@@ -24,7 +24,11 @@ const STEP: Duration = Duration::from_secs(1);
 
 fn filled(records: u32) -> KeyvalZone {
     let size = zone_size(records, VALUE.len());
-    let zone = KeyvalZone::builder("bench").size(size).record_size(record_size(VALUE.len())).build().expect("a zone");
+    let zone = KeyvalZone::builder("bench")
+        .size(size)
+        .record_size(record_size(VALUE.len()))
+        .build()
+        .expect("a zone");
     for index in 0..records {
         zone.set(key(index), VALUE, START, Expiry::Default).expect("room");
     }

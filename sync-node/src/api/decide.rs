@@ -65,14 +65,14 @@ fn respond(decision: &Decision) -> Response {
         if decision.outcome == Outcome::Rejected { StatusCode::TOO_MANY_REQUESTS } else { StatusCode::OK };
     let body = json!({
         "status": decision.outcome.as_str(),
-        "wait_ms": millis_up(decision.wait),
-        "remaining": decision.remaining,
-        "reset_ms": millis_up(decision.reset),
+        "wait_ms": millis_up(decision.wait()),
+        "remaining": decision.remaining(),
+        "reset_ms": millis_up(decision.reset()),
     });
     let mut response = json::respond(body.to_string());
     *response.status_mut() = status;
     // Absent for a cost that rate and burst never hold: waiting does not help.
-    if let (StatusCode::TOO_MANY_REQUESTS, Some(after)) = (status, decision.retry_after) {
+    if let (StatusCode::TOO_MANY_REQUESTS, Some(after)) = (status, decision.retry_after()) {
         let seconds = after.as_nanos().div_ceil(1_000_000_000).max(1);
         response.headers_mut().insert(RETRY_AFTER, u64::try_from(seconds).unwrap_or(u64::MAX).into());
     }

@@ -39,15 +39,15 @@
 /// The most work a bucket holds, 292 years: debts are signed, and must not overflow.
 const CAPACITY_MAX: u64 = i64::MAX.unsigned_abs();
 
-/// By what terms a request is judged.
+/// By what terms a request is judged, multiplied out: nothing is left to be computed that does not depend on the request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Terms {
     /// The interval of the rate; at least 1.
     pub(super) interval_ns: u64,
-    /// How many requests may come before their time.
-    pub(super) burst: u64,
-    /// How many of those need not wait; `None`: none needs to.
-    pub(super) delay: Option<u64>,
+    /// How far the arrival time may lie in the future.
+    pub(super) capacity_ns: u64,
+    /// How much of that need not be waited for.
+    pub(super) free_ns: u64,
 }
 
 /// The judgement on a request.
@@ -60,19 +60,25 @@ pub(super) enum Verdict {
 }
 
 impl Terms {
-    /// How far the arrival time may lie in the future.
-    fn capacity(self) -> u64 {
-        self.burst.saturating_add(1).saturating_mul(self.interval_ns).min(CAPACITY_MAX)
+    /// `burst` requests may come before their time, `free` of which need not wait; `None`: none needs to.
+    pub(super) fn new(interval_ns: u64, burst: u64, free: Option<u64>) -> Self {
+        Self {
+            interval_ns,
+            capacity_ns: burst.saturating_add(1).saturating_mul(interval_ns).min(CAPACITY_MAX),
+            free_ns: free.map_or(u64::MAX, |requests| requests.saturating_mul(interval_ns)),
+        }
     }
 
     /// What `cost` requests cost.
+    #[inline]
     pub(super) const fn work(self, cost: u64) -> u64 {
         cost.saturating_mul(self.interval_ns)
     }
 
     /// Judges a request of `cost` when the arrival time is `tat`.
+    #[inline]
     pub(super) fn judge(self, tat: u64, now: u64, cost: u64) -> Verdict {
-        let (capacity, work) = (self.capacity(), self.work(cost));
+        let (capacity, work) = (self.capacity_ns, self.work(cost));
         let base = tat.max(now);
         let backlog = base - now;
         // The year 2554 is as far as arrival times go; whoever gets there is not admitted any more.
@@ -80,16 +86,10 @@ impl Terms {
         if let (Some(room), Some(tat)) = (capacity.checked_sub(backlog), reached)
             && work <= room
         {
-            let free = self.delay.map_or(u64::MAX, |requests| self.work(requests));
-            return Verdict::Admitted { tat, work, wait_ns: backlog.saturating_sub(free) };
+            return Verdict::Admitted { tat, work, wait_ns: backlog.saturating_sub(self.free_ns) };
         }
         let retry_ns = (work <= capacity).then(|| backlog.saturating_sub(capacity - work));
         Verdict::Denied { retry_ns }
-    }
-
-    /// How many more requests of cost 1 would be admitted.
-    pub(super) fn remaining(self, tat: u64, now: u64) -> u64 {
-        self.capacity().saturating_sub(tat.saturating_sub(now)) / self.interval_ns
     }
 
     /// How much work a refund of `cost` takes back: never more than there is in the bucket.

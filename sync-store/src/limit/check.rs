@@ -107,23 +107,48 @@ impl Outcome {
 pub struct Decision {
     /// What becomes of the request.
     pub outcome: Outcome,
-    /// How long to hold the request back; zero unless it is `Delayed`.
-    pub wait: Duration,
-    /// How many more requests of cost 1 would be admitted now.
-    pub remaining: u64,
-    /// How long until the key is as if it had never been seen.
-    pub reset: Duration,
-    /// For a request that is (or in a dry run would be) refused: when to try again. `None` for any other, and for one that costs
-    /// more than rate and burst ever hold, which waiting does not help.
-    pub retry_after: Option<Duration>,
+    /// Nanoseconds to wait if it is `Delayed`, until it would be admitted if it was refused.
+    pub(super) wait_ns: Option<u64>,
+    /// Nanoseconds of work in the bucket afterwards.
+    pub(super) backlog_ns: u64,
+    pub(super) capacity_ns: u64,
+    /// At least 1.
+    pub(super) interval_ns: u64,
 }
 
+// Methods and not fields: a proxy that only wants the outcome does not pay for divisions.
 impl Decision {
-    /// Whether to serve the request, be it after a wait.
+    /// Whether the request may pass, now or after a wait.
     pub const fn is_admitted(&self) -> bool {
-        match self.outcome {
-            Outcome::Passed | Outcome::Delayed | Outcome::DelayedDryRun | Outcome::RejectedDryRun => true,
-            Outcome::Rejected => false,
+        !matches!(self.outcome, Outcome::Rejected)
+    }
+
+    /// How long to hold the request back; zero unless it is `Delayed`.
+    pub const fn wait(&self) -> Duration {
+        match (self.outcome, self.wait_ns) {
+            (Outcome::Delayed, Some(wait_ns)) => Duration::from_nanos(wait_ns),
+            _ => Duration::ZERO,
+        }
+    }
+
+    /// How many more requests of cost 1 would be admitted now.
+    pub const fn remaining(&self) -> u64 {
+        self.capacity_ns.saturating_sub(self.backlog_ns) / self.interval_ns
+    }
+
+    /// How long until the key is as if it had never been seen.
+    pub const fn reset(&self) -> Duration {
+        Duration::from_nanos(self.backlog_ns)
+    }
+
+    /// For a request that is (or in a dry run would be) refused: when to try again. `None` for any other, and for one that costs
+    /// more than the bucket holds.
+    pub const fn retry_after(&self) -> Option<Duration> {
+        match (self.outcome, self.wait_ns) {
+            (Outcome::Rejected | Outcome::RejectedDryRun, Some(wait_ns)) => {
+                Some(Duration::from_nanos(wait_ns))
+            }
+            _ => None,
         }
     }
 }

@@ -3,10 +3,10 @@
 //! | word | | written by |
 //! |---|---|---|
 //! | 0 | head: version, tag of the hash, length of the key, state | whoever moves the entry to another state, by compare-and-swap |
-//! | 1, 2 | key | the claimer |
-//! | 3 | arrival time | admissions and applied rows, by compare-and-swap |
-//! | 4 | debt: work admitted here and not published yet, signed | admissions add, the publisher subtracts |
-//! | 5 | since when the bucket has been busy | admissions into an empty bucket raise it; applied rows |
+//! | 1 | since when the bucket has been busy | the admission that ends its idleness; applied rows |
+//! | 2, 3 | key | the claimer |
+//! | 4 | arrival time | admissions and applied rows, by compare-and-swap |
+//! | 5 | debt: work admitted here and not published yet, signed | admissions add, the publisher subtracts |
 //! | 6 | own sequence of the last publication | the publisher |
 //! | 7 | 1 if work of other origins is in the arrival time | applied rows |
 //!
@@ -15,7 +15,7 @@
 //! all the while. **Who acts on words checks the head afterwards**; the words are loaded with Acquire and stored with Release, so
 //! who saw a word of a newcomer also sees that the head has changed.
 
-use crate::words::{AtomicU64, LINE, Ordering, loom_fence, prefetch};
+use crate::words::{AtomicU64, LINE, Ordering, change_pair, loom_fence, prefetch};
 
 use super::bucket::View;
 use super::key::LimitKey;
@@ -24,10 +24,11 @@ use super::key::LimitKey;
 pub(super) const ENTRY: usize = LINE;
 
 const HEAD: usize = 0;
-const KEY: [usize; 2] = [1, 2];
-const TAT: usize = 3;
-const DEBT: usize = 4;
-const SINCE: usize = 5;
+const SINCE: usize = 1;
+const KEY: [usize; 2] = [2, 3];
+/// With the debt behind it one pair, which an admission changes at once where the processor can.
+const TAT: usize = 4;
+const DEBT: usize = 5;
 const SEQ: usize = 6;
 const FOREIGN: usize = 7;
 
@@ -95,14 +96,25 @@ pub(super) struct Fresh {
     pub(super) foreign: bool,
 }
 
+/// How an admission ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Admission {
+    Done,
+    /// The arrival time is another one.
+    Retry,
+    /// The entry was taken away.
+    Gone,
+}
+
 /// The words of one entry.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Entry<'r>(&'r [AtomicU64]);
+pub(super) struct Entry<'r>(&'r [AtomicU64; ENTRY]);
 
 impl<'r> Entry<'r> {
     /// The entry at `slot` of a section of entries.
+    #[inline]
     pub(super) fn at(words: &'r [AtomicU64], slot: usize) -> Self {
-        Self(&words[slot * ENTRY..][..ENTRY])
+        Self(&words.as_chunks().0[slot])
     }
 
     /// Asks for the entry before it is needed.
@@ -110,15 +122,18 @@ impl<'r> Entry<'r> {
         prefetch(&self.0[HEAD]);
     }
 
+    #[inline]
     pub(super) fn head(self) -> Head {
         Head(self.0[HEAD].load(Ordering::SeqCst))
     }
 
     /// Whether nothing has happened to the entry since its head was `head`, and what was read in between is its.
+    #[inline]
     pub(super) fn is_still(self, head: Head) -> bool {
         self.head() == head
     }
 
+    #[inline]
     fn change(self, from: Head, to: Head) -> Option<Head> {
         let changed = self.0[HEAD].compare_exchange(from.0, to.0, Ordering::SeqCst, Ordering::SeqCst).is_ok();
         loom_fence();
@@ -173,10 +188,12 @@ impl<'r> Entry<'r> {
     }
 
     /// Whether `head` and the words name `key`. To be believed only if the head is still the same afterwards.
+    #[inline]
     pub(super) fn names(self, head: Head, key: &LimitKey, tag: u16) -> bool {
         head.names(tag, key.len) && self.key_words() == key.words
     }
 
+    #[inline]
     fn key_words(self) -> [u64; 2] {
         KEY.map(|at| self.0[at].load(Ordering::Acquire))
     }
@@ -186,6 +203,7 @@ impl<'r> Entry<'r> {
         LimitKey::from_words(self.key_words(), ((head.0 & LENGTH_MASK) >> LENGTH_AT) as u8)
     }
 
+    #[inline]
     pub(super) fn tat(self) -> u64 {
         self.0[TAT].load(Ordering::SeqCst)
     }
@@ -198,14 +216,56 @@ impl<'r> Entry<'r> {
     }
 
     /// Moves the arrival time, if it is still what was looked at.
+    #[inline]
     pub(super) fn move_tat(self, from: u64, to: u64) -> bool {
         let moved = self.0[TAT].compare_exchange(from, to, Ordering::SeqCst, Ordering::SeqCst).is_ok();
         loom_fence();
         moved
     }
 
-    /// A busy period begins, not before `since`. Said before the arrival time moves: too late a beginning is harmless, too early a
-    /// one is not.
+    /// Moves the arrival time and adds to the debt, if the arrival time is still what was looked at: an admission.
+    ///
+    /// In one instruction where the processor has one for two words: a second locked one would cost a third of a check. Elsewhere the debt comes last. In between the
+    /// work is in the arrival time but not published: should a catch-up read it just then, its receiver counts it twice when the debt
+    /// follows. The other order would publish work that may yet be denied, to everybody.
+    #[inline]
+    pub(super) fn admit(
+        self,
+        from: u64,
+        to: u64,
+        work: u64,
+        is_still_there: impl FnOnce() -> bool,
+    ) -> Admission {
+        let is_moved = loop {
+            let debt = self.0[DEBT].load(Ordering::SeqCst);
+            let pair = self.0[TAT..].first_chunk();
+            match pair.and_then(|pair| change_pair(pair, [from, debt], [to, debt.wrapping_add(work)])) {
+                Some(true) => break true,
+                Some(false) if self.tat() != from => return Admission::Retry,
+                Some(false) => {} // the debt has changed
+                None if self.move_tat(from, to) => break false,
+                None => return Admission::Retry,
+            }
+        };
+        match (is_still_there(), is_moved) {
+            (false, _) => Admission::Gone,
+            (true, true) => Admission::Done,
+            (true, false) => {
+                self.add_debt(work.cast_signed());
+                Admission::Done
+            }
+        }
+    }
+
+    /// A busy period has begun, by an admission that has moved the arrival time away from the past. Of several admissions only one does
+    /// that, so a plain store will do; between the two a row may find the beginning of an earlier period, and adds too much by what has drained of
+    /// it on the way, never more than its debt.
+    #[inline]
+    pub(super) fn has_begun(self, since: u64) {
+        self.0[SINCE].store(since, Ordering::Release);
+    }
+
+    /// A busy period begins, not before `since`, by a row. Said before the arrival time moves.
     pub(super) fn begin(self, since: u64) {
         self.0[SINCE].fetch_max(since, Ordering::AcqRel);
     }
@@ -216,11 +276,13 @@ impl<'r> Entry<'r> {
     }
 
     /// Sequentially consistent, as its changes are: the hand-off of dirty marks relies on it.
+    #[inline]
     pub(super) fn debt(self) -> i64 {
         self.0[DEBT].load(Ordering::SeqCst).cast_signed()
     }
 
     /// Wraps rather than saturates: what is added is subtracted again.
+    #[inline]
     pub(super) fn add_debt(self, work: i64) {
         self.0[DEBT].fetch_add(work.cast_unsigned(), Ordering::SeqCst);
     }

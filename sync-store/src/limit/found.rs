@@ -4,7 +4,7 @@
 //! was, the answer is `None`, and the act has not happened.
 
 use super::bucket::{Terms, Verdict, View};
-use super::entry::{Entry, Head, Phase};
+use super::entry::{Admission, Entry, Head, Phase};
 use super::key::LimitKey;
 
 /// A live entry that was found, and the head under which it was.
@@ -32,14 +32,13 @@ impl Charged {
 }
 
 impl Found<'_> {
+    #[inline]
     fn is_still_there(&self) -> bool {
         self.entry.is_still(self.head)
     }
 
     /// Judges a request, and charges it if it is admitted. A denied one writes nothing.
-    ///
-    /// The debt comes last. Before that, the work is in the arrival time but not published: should a catch-up read it just then, its
-    /// receiver counts it twice when the debt follows. The other order would publish work that may yet be denied, to everybody.
+    #[inline]
     pub(super) fn charge(&self, terms: Terms, now: u64, cost: u64) -> Option<Charged> {
         loop {
             let before = self.entry.tat();
@@ -53,16 +52,15 @@ impl Found<'_> {
             if cost == 0 {
                 return Some(Charged::unchanged(verdict, before));
             }
+            match self.entry.admit(before, tat, work, || self.is_still_there()) {
+                Admission::Done => {}
+                Admission::Retry => continue,
+                Admission::Gone => return None,
+            }
             if before <= now {
-                self.entry.begin(now);
+                self.entry.has_begun(now);
             }
-            if self.entry.move_tat(before, tat) {
-                if !self.is_still_there() {
-                    return None;
-                }
-                self.entry.add_debt(work.cast_signed());
-                return Some(Charged { verdict, tat, changed: true });
-            }
+            return Some(Charged { verdict, tat, changed: true });
         }
     }
 

@@ -49,6 +49,7 @@ pub(super) struct Place {
 
 impl Place {
     /// Where a key with this hash belongs among `slots`, a multiple of [`GROUP`].
+    #[inline]
     pub(super) const fn of(hash: u64, slots: usize) -> Self {
         let groups = (slots / GROUP) as u128;
         // The high bits choose the group, the low ones the home and the tag.
@@ -84,6 +85,7 @@ pub(super) struct Group<'r> {
 
 impl<'r> Group<'r> {
     /// The group of `place` in the words of all entries.
+    #[inline]
     pub(super) fn new(words: &'r [AtomicU64], place: Place) -> Self {
         Self { words, place, len: GROUP.min(words.len() / ENTRY) }
     }
@@ -93,19 +95,32 @@ impl<'r> Group<'r> {
         (0..self.len).map(move |i| self.place.first + (self.place.home + i) % self.len)
     }
 
+    #[inline]
     fn entry(self, slot: usize) -> Entry<'r> {
         Entry::at(self.words, slot)
     }
 
-    /// The live entry of `key`.
+    /// The live entry of `key`; nearly always at its home.
+    #[inline]
     pub(super) fn find(self, key: &LimitKey) -> Option<Found<'r>> {
-        self.slots().find_map(|slot| {
-            let entry = self.entry(slot);
-            let head = entry.head();
-            let is_it =
-                head.phase() == Phase::Live && entry.names(head, key, self.place.tag) && entry.is_still(head);
-            is_it.then_some(Found { entry, slot, head })
-        })
+        // Without a division: models have groups of fewer entries.
+        let home = if self.place.home < self.len { self.place.home } else { self.place.home % self.len };
+        let home = self.place.first + home;
+        self.find_at(home, key).or_else(|| self.find_elsewhere(key))
+    }
+
+    #[inline]
+    fn find_at(self, slot: usize, key: &LimitKey) -> Option<Found<'r>> {
+        let entry = self.entry(slot);
+        let head = entry.head();
+        let is_it =
+            head.phase() == Phase::Live && entry.names(head, key, self.place.tag) && entry.is_still(head);
+        is_it.then_some(Found { entry, slot, head })
+    }
+
+    #[cold]
+    fn find_elsewhere(self, key: &LimitKey) -> Option<Found<'r>> {
+        self.slots().skip(1).find_map(|slot| self.find_at(slot, key))
     }
 
     /// Inserts a key that was not found.

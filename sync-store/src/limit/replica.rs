@@ -10,7 +10,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use super::bucket::View;
-use super::entry::Fresh;
+use super::entry::{Fresh, Phase};
 use super::found::Snapshot;
 use super::group::Inserted;
 use super::key::{LimitKey, WIRE_MAX};
@@ -36,8 +36,10 @@ impl LimitZone {
         let entry = self.entry(slot);
         let head = entry.head();
         let Some(Snapshot { key, tat, debt }) = Snapshot::of(entry) else {
-            // Changing hands just now. If it comes back with a debt, nobody else would tell us.
-            if entry.debt() != 0 {
+            // Changing hands just now: if it comes back with a debt, nobody else would tell us. What is left in an empty one counts for nothing.
+            if matches!(entry.head().phase(), Phase::Claimed | Phase::Pending | Phase::Live)
+                && entry.debt() != 0
+            {
                 self.dirty.mark(&self.region, slot);
             }
             return ControlFlow::Continue(false);

@@ -3,7 +3,6 @@
 use std::fmt;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::time::Duration;
 
 use parking_lot::Mutex;
 
@@ -53,6 +52,8 @@ pub struct LimitZone {
     rate: Rate,
     burst: u64,
     delay: Delay,
+    /// What follows from the three.
+    terms: Terms,
     dry_run: bool,
 }
 
@@ -223,6 +224,7 @@ impl LimitZoneBuilder {
             rate,
             burst: self.burst,
             delay: self.delay,
+            terms: Terms::new(rate.interval_ns(), self.burst, self.delay.free()),
             dry_run: self.dry_run,
         }
     }
@@ -294,6 +296,7 @@ impl LimitZone {
     ///
     /// In the one case that every entry of the key's group is just being claimed by another thread, the request is judged by an empty
     /// bucket, and not recorded.
+    #[inline]
     pub fn check(&self, key: impl AsRef<[u8]>, check: &Check, now: Time) -> Decision {
         let terms = self.terms(check);
         let now_ns = now.as_nanos();
@@ -339,14 +342,17 @@ impl LimitZone {
         self.counters.reset();
     }
 
+    #[inline]
     fn terms(&self, check: &Check) -> Terms {
-        Terms {
-            interval_ns: check.rate.unwrap_or(self.rate).interval_ns(),
-            burst: check.burst.unwrap_or(self.burst),
-            delay: check.delay.unwrap_or(self.delay).free(),
+        if check.rate.is_none() && check.burst.is_none() && check.delay.is_none() {
+            return self.terms;
         }
+        let rate = check.rate.unwrap_or(self.rate);
+        let (burst, delay) = (check.burst.unwrap_or(self.burst), check.delay.unwrap_or(self.delay));
+        Terms::new(rate.interval_ns(), burst, delay.free())
     }
 
+    #[inline]
     fn charge(&self, key: &LimitKey, place: Place, terms: Terms, now: u64, cost: u64) -> Charged {
         let _change = self.region.begin();
         loop {
@@ -399,16 +405,19 @@ impl LimitZone {
         self.entries.len() / ENTRY
     }
 
+    #[inline]
     pub(super) fn place(&self, key: &LimitKey) -> Place {
         Place::of(key.hash(&self.region), self.slots())
     }
 
+    #[inline]
     pub(super) fn group(&self, place: Place) -> Group<'_> {
         Group::new(self.words(), place)
     }
 
+    #[inline]
     pub(super) fn words(&self) -> &[Word] {
-        self.region.words(self.entries)
+        &self.region.all()[self.entries.start()..][..self.entries.len()]
     }
 
     pub(super) fn entry(&self, slot: usize) -> Entry<'_> {
@@ -502,21 +511,21 @@ impl fmt::Display for LimitZone {
     }
 }
 
+#[inline]
 fn decision(terms: Terms, charged: Charged, now: u64, dry_run: bool) -> Decision {
-    let Charged { verdict, tat, .. } = charged;
-    let (outcome, wait_ns, retry_ns) = match verdict {
-        Verdict::Admitted { wait_ns: 0, .. } => (Outcome::Passed, 0, None),
-        Verdict::Admitted { .. } if dry_run => (Outcome::DelayedDryRun, 0, None),
-        Verdict::Admitted { wait_ns, .. } => (Outcome::Delayed, wait_ns, None),
-        Verdict::Denied { retry_ns } if dry_run => (Outcome::RejectedDryRun, 0, retry_ns),
-        Verdict::Denied { retry_ns } => (Outcome::Rejected, 0, retry_ns),
+    let (outcome, wait_ns) = match charged.verdict {
+        Verdict::Admitted { wait_ns: 0, .. } => (Outcome::Passed, None),
+        Verdict::Admitted { .. } if dry_run => (Outcome::DelayedDryRun, None),
+        Verdict::Admitted { wait_ns, .. } => (Outcome::Delayed, Some(wait_ns)),
+        Verdict::Denied { retry_ns } if dry_run => (Outcome::RejectedDryRun, retry_ns),
+        Verdict::Denied { retry_ns } => (Outcome::Rejected, retry_ns),
     };
     Decision {
         outcome,
-        wait: Duration::from_nanos(wait_ns),
-        remaining: terms.remaining(tat, now),
-        reset: Duration::from_nanos(tat.saturating_sub(now)),
-        retry_after: retry_ns.map(Duration::from_nanos),
+        wait_ns,
+        backlog_ns: charged.tat.saturating_sub(now),
+        capacity_ns: terms.capacity_ns,
+        interval_ns: terms.interval_ns,
     }
 }
 

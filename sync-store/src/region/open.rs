@@ -280,6 +280,12 @@ impl OpenRegion {
         }
     }
 
+    /// Which of the processes that share the region this one is.
+    #[inline]
+    pub(crate) fn process(&self) -> usize {
+        self.sharing.index().unwrap_or(0)
+    }
+
     /// The guests that have died and were not put right yet.
     pub(crate) fn dead_guests(&self) -> Vec<Dead> {
         self.sharing.dead(self.processes())
@@ -326,6 +332,15 @@ impl OpenRegion {
     /// Milliseconds: what was written before, by time stamps, is marked dirty or published. For regions that processes share.
     pub(crate) fn checkpoint(&self) -> &AtomicU64 {
         &self.words[CHECKPOINT_AT]
+    }
+
+    /// The hash of a key of two words, seeded likewise.
+    #[inline]
+    pub(crate) fn hash_words(&self, words: [u64; 2]) -> u64 {
+        let mut hasher = FoldHasher::with_seed(self.seed, &self.shared_seed);
+        hasher.write_u64(words[0]);
+        hasher.write_u64(words[1]);
+        hasher.finish()
     }
 
     /// The hash of a key, seeded per region: nobody outside can choose keys that meet in one bucket.

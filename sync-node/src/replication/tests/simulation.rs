@@ -212,7 +212,7 @@ impl Simulation {
         let fastest = now.saturating_add(*self.skews.iter().max().expect("two nodes at least"));
         for (node, is) in net.nodes.iter().enumerate() {
             let peek = Check { cost: 0, ..Check::default() };
-            let remaining = is.limit.check("client", &peek, fastest).remaining;
+            let remaining = is.limit.check("client", &peek, fastest).remaining();
             let counted_twice = 100u64.saturating_sub(remaining + self.admitted);
             assert!(
                 counted_twice <= COUNTED_TWICE_MAX,

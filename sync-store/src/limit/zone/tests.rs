@@ -1,6 +1,8 @@
 use proptest::collection::vec;
 use proptest::prelude::*;
 
+use std::time::Duration;
+
 use super::*;
 use crate::Replica as _;
 
@@ -38,7 +40,7 @@ fn early_requests_wait_their_turn() {
     let second = Duration::from_secs(1);
     let delay = |delay| Check { delay: Some(delay), ..Check::default() };
     let waits = |key, check: Check| -> Vec<Duration> {
-        (0..5).map(|_| zone.check(key, &check, at(0)).wait).collect()
+        (0..5).map(|_| zone.check(key, &check, at(0)).wait()).collect()
     };
     assert_eq!(waits("all", delay(Delay::None)), [0, 1, 2, 3, 4].map(|n| second * n));
     assert_eq!(waits("after", delay(Delay::After(2))), [0, 0, 0, 1, 2].map(|n| second * n));
@@ -58,8 +60,8 @@ fn a_dry_run_charges_and_lets_everything_pass() {
         outcomes.map(|decision| decision.outcome),
         [Outcome::Passed, Outcome::DelayedDryRun, Outcome::RejectedDryRun]
     );
-    assert!(outcomes.iter().all(|decision| decision.is_admitted() && decision.wait.is_zero()));
-    assert_eq!(outcomes[2].retry_after, Some(Duration::from_secs(1)));
+    assert!(outcomes.iter().all(|decision| decision.is_admitted() && decision.wait().is_zero()));
+    assert_eq!(outcomes[2].retry_after(), Some(Duration::from_secs(1)));
     let expected =
         LimitCounters { passed: 1, delayed_dry_run: 1, rejected_dry_run: 1, ..LimitCounters::default() };
     assert_eq!(zone.counters(), expected);
@@ -70,15 +72,15 @@ fn a_dry_run_charges_and_lets_everything_pass() {
 #[test]
 fn cost_zero_looks_and_a_negative_cost_refunds() {
     let zone = zone("1r/s", 9);
-    assert_eq!(zone.check("k", &of(0), at(0)).remaining, 10);
+    assert_eq!(zone.check("k", &of(0), at(0)).remaining(), 10);
     assert_eq!(zone.stats().records, 0, "looking leaves nothing behind");
-    assert_eq!(zone.check("k", &of(7), at(0)).remaining, 3);
+    assert_eq!(zone.check("k", &of(7), at(0)).remaining(), 3);
     assert_eq!(zone.check("k", &of(4), at(0)).outcome, Outcome::Rejected);
-    assert_eq!(zone.check("k", &of(0), at(0)).reset, Duration::from_secs(7));
-    assert_eq!(zone.check("k", &of(-2), at(0)).remaining, 5);
-    assert_eq!(zone.check("k", &of(i64::MIN), at(0)).remaining, 10, "no credit");
-    assert_eq!(zone.check("unseen", &of(-5), at(0)).remaining, 10);
-    assert_eq!(zone.check("k", &of(11), at(0)).retry_after, None, "never");
+    assert_eq!(zone.check("k", &of(0), at(0)).reset(), Duration::from_secs(7));
+    assert_eq!(zone.check("k", &of(-2), at(0)).remaining(), 5);
+    assert_eq!(zone.check("k", &of(i64::MIN), at(0)).remaining(), 10, "no credit");
+    assert_eq!(zone.check("unseen", &of(-5), at(0)).remaining(), 10);
+    assert_eq!(zone.check("k", &of(11), at(0)).retry_after(), None, "never");
     assert_eq!(zone.stats().records, 1);
 }
 
@@ -131,7 +133,7 @@ fn a_full_zone_keeps_the_busiest() {
     }
     assert_eq!(zone.stats().evicted, evicted);
     for i in 0..slots / 8 {
-        assert_eq!(zone.check(format!("busy-{i}"), &of(0), later).remaining, 98);
+        assert_eq!(zone.check(format!("busy-{i}"), &of(0), later).remaining(), 98);
     }
     // Far more than fit: the earliest arrival times go.
     zone.check("favourite", &of(100), later);
@@ -139,7 +141,7 @@ fn a_full_zone_keeps_the_busiest() {
         zone.check(format!("flood-{i}"), &Check::default(), later);
     }
     assert!(zone.stats().evicted > 0);
-    assert_eq!(zone.check("favourite", &of(0), later).remaining, 0);
+    assert_eq!(zone.check("favourite", &of(0), later).remaining(), 0);
     assert_eq!(zone.stats().records, slots as u64);
 }
 
@@ -249,9 +251,9 @@ proptest! {
             let expected = oracle.check(rate.interval_ns(), burst, cost, at(now).as_nanos());
             let decision = zone.check("k", &of(cost), at(now));
             prop_assert_eq!(decision.is_admitted(), expected);
-            prop_assert_eq!(u128::from(decision.reset.as_nanos() as u64), oracle.level);
-            prop_assert_eq!(decision.remaining, burst + 1 - (oracle.level as u64).div_ceil(rate.interval_ns()));
-            if let Some(wait) = decision.retry_after {
+            prop_assert_eq!(u128::from(decision.reset().as_nanos() as u64), oracle.level);
+            prop_assert_eq!(decision.remaining(), burst + 1 - (oracle.level as u64).div_ceil(rate.interval_ns()));
+            if let Some(wait) = decision.retry_after() {
                 prop_assert!(!zone.check("k", &of(cost), at(now + wait.as_nanos() as u64 - 1)).is_admitted());
             }
         }
