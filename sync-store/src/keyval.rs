@@ -51,6 +51,7 @@ enum Key<'a> {
 }
 
 impl Key<'_> {
+    #[inline]
     fn bytes(&self) -> &[u8] {
         match self {
             Self::Plain(key) => key,
@@ -178,7 +179,7 @@ impl KeyvalZone {
 
     /// The whole record of exactly this key.
     pub fn entry(&self, key: impl AsRef<[u8]>, now: Time) -> Option<Entry> {
-        let key = self.key(key.as_ref()).ok()?;
+        let key = self.key(key.as_ref(), &[]).ok()?;
         loop {
             let mut value = Value::new();
             let found = self.find(key.bytes(), now, &mut value)?;
@@ -264,7 +265,7 @@ impl KeyvalZone {
     /// [`Error::EmptyKey`], [`Error::KeyTooLong`], [`Error::InvalidKey`]; [`Error::ZoneFull`] only if several threads remove records of a
     /// full zone in the same moment.
     pub fn remove(&self, key: impl AsRef<[u8]>, now: Time) -> Result<bool, Error> {
-        self.remove_bytes(self.key(key.as_ref())?.bytes(), now)
+        self.remove_bytes(self.key(key.as_ref(), &[])?.bytes(), now)
     }
 
     fn remove_bytes(&self, key: &[u8], now: Time) -> Result<bool, Error> {
@@ -333,10 +334,8 @@ impl KeyvalZone {
         now: Time,
         decide: impl Fn(Option<&Found>) -> Option<u64>,
     ) -> Result<Written, Error> {
-        let key = self.key(key)?;
-        if let Put::New(value) = value {
-            self.table.check(key.bytes(), value)?;
-        }
+        let checked = if let Put::New(value) = value { value } else { &[] };
+        let key = self.key(key, checked)?;
         self.table.write(now, key.bytes(), value, |found| {
             let live = found.filter(|found| self.table.is_live(found, now));
             match decide(live) {
@@ -346,13 +345,19 @@ impl KeyvalZone {
         })
     }
 
-    /// The key as the table holds it.
-    fn key<'a>(&self, key: &'a [u8]) -> Result<Key<'a>, Error> {
-        if self.match_by != MatchBy::Ip {
-            self.table.check(key, &[])?;
-            return Ok(Key::Plain(key));
-        }
-        Range::parse(key).map(Key::Range).ok_or_else(|| Error::InvalidKey {
+    /// The key as the table holds it, if it can be one, with a value of that length.
+    #[inline]
+    fn key<'a>(&self, key: &'a [u8], value: &[u8]) -> Result<Key<'a>, Error> {
+        let key = match self.match_by {
+            MatchBy::Exact | MatchBy::Prefix => Key::Plain(key),
+            MatchBy::Ip => Key::Range(self.range(key)?),
+        };
+        self.table.check(key.bytes(), value)?;
+        Ok(key)
+    }
+
+    fn range(&self, key: &[u8]) -> Result<Range, Error> {
+        Range::parse(key).ok_or_else(|| Error::InvalidKey {
             zone: self.table.settings().name.clone(),
             key: String::from_utf8_lossy(key).into_owned(),
             expected: "an address or a range, such as 10.1.2.3, 10.0.0.0/8 or 2001:db8::/32",

@@ -211,20 +211,24 @@ impl Table {
     }
 
     /// Refuses what can never be stored.
+    #[inline]
     pub(crate) fn check(&self, key: &[u8], value: &[u8]) -> Result<(), Error> {
         let Settings { max_key, max_record, .. } = self.settings;
-        let zone = || self.settings.name.clone();
-        if key.is_empty() {
-            return Err(Error::EmptyKey { zone: zone() });
+        if (1..=max_key).contains(&key.len()) && key.len() + value.len() <= max_record {
+            return Ok(());
         }
-        if key.len() > max_key {
-            return Err(Error::KeyTooLong { zone: zone(), length: key.len(), max: max_key });
+        Err(self.refusal(key, value))
+    }
+
+    #[cold]
+    fn refusal(&self, key: &[u8], value: &[u8]) -> Error {
+        let Settings { max_key, max_record, .. } = self.settings;
+        let zone = self.settings.name.clone();
+        match key.len() {
+            0 => Error::EmptyKey { zone },
+            length if length > max_key => Error::KeyTooLong { zone, length, max: max_key },
+            length => Error::RecordTooLarge { zone, size: length + value.len(), max: max_record },
         }
-        let size = key.len() + value.len();
-        if size > max_record {
-            return Err(Error::RecordTooLarge { zone: zone(), size, max: max_record });
-        }
-        Ok(())
     }
 
     fn full(&self, key: &[u8], value: &[u8]) -> Error {

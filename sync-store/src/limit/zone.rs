@@ -255,11 +255,11 @@ impl LimitZone {
     /// let now = Time::from_millis(1_700_000_000_000);
     /// for left in (0..10).rev() {
     ///     let decision = zone.check("198.51.100.7", &Check::default(), now);
-    ///     assert_eq!((decision.outcome, decision.remaining), (Outcome::Passed, left));
+    ///     assert_eq!((decision.outcome, decision.remaining()), (Outcome::Passed, left));
     /// }
     /// let refused = zone.check("198.51.100.7", &Check::default(), now);
     /// assert_eq!(refused.outcome, Outcome::Rejected);
-    /// assert_eq!(refused.retry_after, Some(Duration::from_secs(360)));
+    /// assert_eq!(refused.retry_after(), Some(Duration::from_secs(360)));
     /// # Ok::<(), sync_store::Error>(())
     /// ```
     pub fn builder(name: impl Into<String>) -> LimitZoneBuilder {

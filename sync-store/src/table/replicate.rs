@@ -598,29 +598,40 @@ impl Table {
             .map(|origin| origin.filter(|origin| origins.contains(origin)))
             .map(|origin| origin.map(|origin| (origin, known.get(origin))))
             .collect();
-        let (mut key, mut value) = (Vec::new(), Vec::new());
-        for at in usize::try_from(cursor).unwrap_or(usize::MAX)..self.slots() {
+        let is_wanted = |at: usize| {
             let dot = self.dot(at);
-            let Some(&Some((origin, known))) = wanted.get(usize::from(dot.index())) else { continue };
-            if dot.seq() <= known {
-                continue;
+            let known = wanted.get(usize::from(dot.index())).copied().flatten();
+            known.filter(|(_, known)| dot.seq() > *known).map(|(origin, _)| Dot { origin, seq: dot.seq() })
+        };
+        let (mut key, mut value) = (Vec::new(), Vec::new());
+        let mut slots = (usize::try_from(cursor).unwrap_or(usize::MAX)..self.slots())
+            .filter(|&at| is_wanted(at).is_some());
+        let mut window = Vec::with_capacity(ROWS_AHEAD);
+        loop {
+            window.clear();
+            window.extend(slots.by_ref().take(ROWS_AHEAD));
+            if window.is_empty() {
+                return None;
             }
-            let Some((found, writer)) = self.copy_with_writer(at, &mut key, &mut value) else { continue };
-            if self.parts.dirty.is_marked(&self.region, at) && self.has_news(&found) {
-                continue;
-            }
-            // An expired keyval record is what a tombstone of its stamp is, so it travels as one; an expired session is nothing.
-            let header = &found.header();
-            let expired = self.is_expired(header, now);
-            if expired && self.is_sticky() {
-                continue;
-            }
-            let dot = Dot { origin, seq: dot.seq() };
-            if !f(&self.record(dot, &found, writer, header.removed || expired, &key, &value)) {
-                return Some(at as u64);
+            self.look_ahead(&window);
+            for &at in &window {
+                // Once more: it may have been published again since.
+                let Some(dot) = is_wanted(at) else { continue };
+                let Some((found, writer)) = self.copy_with_writer(at, &mut key, &mut value) else { continue };
+                if self.parts.dirty.is_marked(&self.region, at) && self.has_news(&found) {
+                    continue;
+                }
+                // An expired keyval record is what a tombstone of its stamp is, so it travels as one; an expired session is nothing.
+                let header = found.header();
+                let expired = self.is_expired(&header, now);
+                if expired && self.is_sticky() {
+                    continue;
+                }
+                if !f(&self.record(dot, &found, writer, header.removed || expired, &key, &value)) {
+                    return Some(at as u64);
+                }
             }
         }
-        None
     }
 
     fn copy_with_writer(&self, at: usize, key: &mut Vec<u8>, value: &mut Vec<u8>) -> Option<(Found, Origin)> {
