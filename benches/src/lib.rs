@@ -11,8 +11,8 @@ const HEADER: u64 = 16;
 /// Bytes of a session's block: a header, a last access, 32 bytes and a server of 20.
 const SESSION_BLOCK: u64 = 96;
 
-/// Bytes of a limit zone for each key. An entry has 64; a limit drops keys that it has no place for, so nobody runs one full.
-const BYTES_PER_LIMIT: u64 = 128;
+/// Bytes of a limit zone for each key. An entry has 64; four fifths full, it keeps all but one key in five hundred.
+const BYTES_PER_LIMIT: u64 = 80;
 
 /// What a zone sets aside whatever it holds.
 const BYTES_FIXED: u64 = 256 << 10;

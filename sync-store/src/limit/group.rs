@@ -1,13 +1,17 @@
-//! A group: eight entries, found straight from the hash, among which a key may live anywhere.
+//! Groups: eight entries each, found straight from the hash. A key may live anywhere in two of them.
 //!
-//! There is no index. A lookup begins at the entry that the hash names as the key's home and goes round; a new key takes the first
-//! place from its home on that holds nothing, so nearly all lookups touch one cache line. Keys never move.
+//! There is no index. A lookup begins at the entry that the hash names as the key's home and goes round, then looks at the second group; a new key takes the first
+//! free place from its home on, so nearly all lookups touch one cache line. Keys never move.
+//!
+//! The second group is for when the first one is crowded: eight entries that are found at random fill so unevenly that of a zone four fifths full one key in fifteen
+//! would have to go; with a second choice, taken from the seventh key of a group on, it is one in five hundred (simulated and measured).
+//! Which the second one is follows from the first and the tag, either way round, so that an entry tells both.
 //!
 //! # At most one live entry per key
 //!
 //! Two threads that find a key missing may choose different places for it. As in an index bucket (DESIGN §3.1), an entry is
-//! therefore first *pending*, and turns *live* only after a *second look* that begins after it was published and goes over the whole
-//! group ([`Group::settle`]):
+//! therefore first *pending*, and turns *live* only after a *second look* that begins after it was published and goes over both
+//! groups ([`Group::settle`]):
 //!
 //! - a live copy: the pending one is aborted;
 //! - a pending copy at a higher place: that one is aborted;
@@ -33,17 +37,19 @@ use super::entry::{ENTRY, Entry, Fresh, Head, Phase};
 use super::found::Found;
 use super::key::LimitKey;
 
-/// Entries of a group. Eight make a busy group of a zone that is half full overflow once in fifty times.
+/// Entries of a group.
 pub(super) const GROUP: usize = 8;
+/// A group that holds so many keys is crowded: new ones go to the emptier of their two.
+const CROWDED: usize = 6;
 
 /// Where a key belongs.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Place {
-    /// The first slot of the group.
-    pub(super) first: usize,
-    /// How far behind it the key's home is.
-    home: usize,
-    /// Bits of the hash that neither `first` nor `home` used.
+    /// The first slots of the two groups; twice the same if there is no other.
+    pub(super) first: [usize; 2],
+    /// How far behind them the key's home is.
+    pub(super) home: usize,
+    /// Bits of the hash that neither of these used.
     pub(super) tag: u16,
 }
 
@@ -51,16 +57,27 @@ impl Place {
     /// Where a key with this hash belongs among `slots`, a multiple of [`GROUP`].
     #[inline]
     pub(super) const fn of(hash: u64, slots: usize) -> Self {
-        let groups = (slots / GROUP) as u128;
+        let groups = slots / GROUP;
         // The high bits choose the group, the low ones the home and the tag.
-        let group = (hash as u128 * groups) >> 64;
-        Self { first: group as usize * GROUP, home: hash as usize % GROUP, tag: (hash >> 3) as u16 }
+        let group = ((hash as u128 * groups as u128) >> 64) as usize;
+        let tag = (hash >> 3) as u16;
+        Self { first: [group * GROUP, other(group, tag, groups) * GROUP], home: hash as usize % GROUP, tag }
     }
 
-    /// The group that `slot` lies in, for whoever goes by slots.
-    pub(super) const fn around(slot: usize) -> Self {
-        Self { first: slot / GROUP * GROUP, home: 0, tag: 0 }
+    /// Where a key with this tag belongs that lives at `slot`, for whoever goes by slots.
+    pub(super) const fn around(slot: usize, tag: u16, slots: usize) -> Self {
+        let group = slot / GROUP;
+        Self { first: [group * GROUP, other(group, tag, slots / GROUP) * GROUP], home: 0, tag }
     }
+}
+
+/// The other group of a key: the two add up to a number that follows from the tag, so each tells the other.
+#[inline]
+const fn other(group: usize, tag: u16, groups: usize) -> usize {
+    // 2^64 / golden ratio: spreads the 16 bits over all groups.
+    let spread = (tag as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let sum = ((spread as u128 * groups as u128) >> 64) as usize;
+    if sum >= group { sum - group } else { sum + groups - group }
 }
 
 /// How an insertion ended.
@@ -70,11 +87,11 @@ pub(super) enum Inserted {
     Live { slot: usize, evicted: bool },
     /// Somebody else inserted the key, or took the entry away again: look again. Nothing was recorded.
     Again { evicted: bool },
-    /// Every entry of the group is in the hands of another thread.
+    /// Every entry of both groups is in the hands of another thread.
     Busy,
 }
 
-/// The entries of a group, for one key.
+/// The entries of the two groups of a key.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Group<'r> {
     words: &'r [AtomicU64],
@@ -84,15 +101,22 @@ pub(super) struct Group<'r> {
 }
 
 impl<'r> Group<'r> {
-    /// The group of `place` in the words of all entries.
+    /// The groups of `place` in the words of all entries.
     #[inline]
     pub(super) fn new(words: &'r [AtomicU64], place: Place) -> Self {
         Self { words, place, len: GROUP.min(words.len() / ENTRY) }
     }
 
-    /// All slots, from the key's home on.
+    /// The slots of one group, from the key's home on.
+    fn slots_from(self, first: usize) -> impl Iterator<Item = usize> {
+        (0..self.len).map(move |i| first + (self.place.home + i) % self.len)
+    }
+
+    /// All slots of both groups.
     fn slots(self) -> impl Iterator<Item = usize> {
-        (0..self.len).map(move |i| self.place.first + (self.place.home + i) % self.len)
+        let [one, two] = self.place.first;
+        let two = (two != one).then_some(two);
+        self.slots_from(one).chain(two.into_iter().flat_map(move |two| self.slots_from(two)))
     }
 
     #[inline]
@@ -105,7 +129,7 @@ impl<'r> Group<'r> {
     pub(super) fn find(self, key: &LimitKey) -> Option<Found<'r>> {
         // Without a division: models have groups of fewer entries.
         let home = if self.place.home < self.len { self.place.home } else { self.place.home % self.len };
-        let home = self.place.first + home;
+        let home = self.place.first[0] + home;
         self.find_at(home, key).or_else(|| self.find_elsewhere(key))
     }
 
@@ -139,10 +163,12 @@ impl<'r> Group<'r> {
 
     /// Takes an entry into our hands; whether it held information.
     fn claim(self, now: u64) -> Option<(usize, Head, bool)> {
-        // Each failure means that somebody else took or charged the entry: the group has changed, look again.
+        // Each failure means that somebody else took or charged the entry: the groups have changed, look again.
         for _ in 0..4 * GROUP {
-            let (rank, slot, head) =
-                self.slots().filter_map(|slot| self.rank(slot, now)).min_by_key(|of| of.0)?;
+            let (rank, slot, head) = match self.vacancy() {
+                Some((slot, head)) => (Rank::Empty, slot, head),
+                None => self.slots().filter_map(|slot| self.rank(slot, now)).min_by_key(|of| of.0)?,
+            };
             let entry = self.entry(slot);
             let Some(claimed) = entry.claim(head) else { continue };
             // An admission changes the arrival time, then checks the head; we have changed the head and check the arrival time.
@@ -154,6 +180,27 @@ impl<'r> Group<'r> {
             return Some((slot, claimed, rank > Rank::Idle));
         }
         None
+    }
+
+    /// An empty entry: of the first group while that is not crowded, else of the emptier one.
+    fn vacancy(self) -> Option<(usize, Head)> {
+        let look = |first: usize| {
+            let (mut vacant, mut empty) = (None, 0);
+            for slot in self.slots_from(first) {
+                let head = self.entry(slot).head();
+                if head.phase() == Phase::Empty {
+                    empty += 1;
+                    vacant = vacant.or(Some((slot, head)));
+                }
+            }
+            (vacant, empty)
+        };
+        let one = look(self.place.first[0]);
+        if one.0.is_some() && self.len - one.1 < CROWDED {
+            return one.0;
+        }
+        let two = look(self.place.first[1]);
+        if two.1 > one.1 { two.0 } else { one.0 }
     }
 
     fn rank(self, slot: usize, now: u64) -> Option<(Rank, usize, Head)> {
@@ -176,9 +223,13 @@ impl<'r> Group<'r> {
         }
     }
 
-    /// Empties an idle entry; whether it was one.
+    /// Empties the entry at `slot`, around which this was made, if it is idle; whether it was.
     pub(super) fn sweep(self, slot: usize, now: u64) -> bool {
         let Some((Rank::Idle, _, head)) = self.rank(slot, now) else { return false };
+        // Another key's by now: these are not its groups.
+        if head.tag() != self.place.tag {
+            return false;
+        }
         let entry = self.entry(slot);
         let Some(claimed) = entry.claim(head) else { return false };
         if Self::weigh(entry, now) == Rank::Idle {
@@ -189,11 +240,12 @@ impl<'r> Group<'r> {
         false
     }
 
-    /// Settles an insert that may have been abandoned.
+    /// Settles an insert at `slot`, around which this was made, that may have been abandoned.
     pub(super) fn finish(self, slot: usize) {
         let entry = self.entry(slot);
         let head = entry.head();
         if head.phase() == Phase::Pending
+            && head.tag() == self.place.tag
             && let Some(key) = entry.key(head)
             && entry.is_still(head)
         {
@@ -218,7 +270,7 @@ impl<'r> Group<'r> {
     fn settle(self, mut slot: usize, mut pending: Head, key: &LimitKey) {
         'look: loop {
             loom_fence();
-            for other in self.place.first..self.place.first + self.len {
+            for other in self.slots() {
                 if other == slot {
                     continue;
                 }

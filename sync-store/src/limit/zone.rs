@@ -415,6 +415,11 @@ impl LimitZone {
         Group::new(self.words(), place)
     }
 
+    /// The groups of the key that lives at a slot.
+    fn around(&self, slot: usize) -> Group<'_> {
+        self.group(Place::around(slot, self.entry(slot).head().tag(), self.slots()))
+    }
+
     #[inline]
     pub(super) fn words(&self) -> &[Word] {
         &self.region.all()[self.entries.start()..][..self.entries.len()]
@@ -462,7 +467,7 @@ impl LimitZone {
             let head = entry.head();
             match head.phase() {
                 Phase::Live if entry.debt() != 0 => self.dirty.mark(&self.region, slot),
-                Phase::Pending => self.group(Place::around(slot)).finish(slot),
+                Phase::Pending => self.around(slot).finish(slot),
                 Phase::Claimed => {
                     // A claim takes nanoseconds: one that is still there in a quiet moment is nobody's.
                     let is_abandoned = self.region.in_quiet(dead, || entry.is_still(head));
@@ -489,7 +494,7 @@ impl LimitZone {
         let first = self.sweep_next.fetch_add(budget, Ordering::Relaxed);
         let freed = (0..budget)
             .map(|i| first.wrapping_add(i) % slots)
-            .filter(|&slot| self.group(Place::around(slot)).sweep(slot, now))
+            .filter(|&slot| self.around(slot).sweep(slot, now))
             .count();
         Tally::add(&self.tally.expired, freed);
         freed

@@ -5,7 +5,7 @@ use super::super::found::Snapshot;
 use super::*;
 
 #[cfg(loom)]
-const TERMS: Terms = Terms { interval_ns: 10, burst: 9, delay: None };
+const TERMS: Terms = Terms { interval_ns: 10, capacity_ns: 100, free_ns: u64::MAX };
 
 fn key(name: &str) -> LimitKey {
     LimitKey::new(name.as_bytes()).expect("not empty")
@@ -17,7 +17,7 @@ fn words(entries: usize) -> Box<[AtomicU64]> {
 
 /// A group of a few entries, of which a key's home is the first.
 fn group(words: &[AtomicU64]) -> Group<'_> {
-    Group::new(words, Place { first: 0, home: 0, tag: 7 })
+    Group::new(words, Place { first: [0, 0], home: 0, tag: 7 })
 }
 
 fn fresh(name: &str, tat: u64, debt: i64) -> Fresh {
@@ -57,6 +57,25 @@ fn live(words: &[AtomicU64], name: &str) -> Vec<Snapshot> {
 #[cfg(not(loom))]
 mod plain {
     use super::*;
+
+    #[test]
+    fn each_group_of_a_key_tells_the_other_and_all_are_used() {
+        for groups in [1, 2, 3, 7, 64, 1000] {
+            let slots = groups * GROUP;
+            let mut used = vec![0; groups];
+            for number in 0..20_000u64 {
+                let place = Place::of(number.wrapping_mul(0x9e37_79b9_7f4a_7c15), slots);
+                assert!(place.first.iter().all(|&first| first % GROUP == 0 && first < slots));
+                let [one, two] = place.first;
+                let back = Place::around(two + 3, place.tag, slots);
+                assert_eq!(back.first, [two, one]);
+                used[one / GROUP] += 1;
+                used[two / GROUP] += 1;
+            }
+            let fair = 40_000 / groups;
+            assert!(used.iter().all(|&times| times > fair / 4 && times < fair * 4), "{groups}: {used:?}");
+        }
+    }
 
     #[test]
     fn a_key_is_found_where_it_was_put_and_nowhere_else() {
