@@ -5,8 +5,10 @@
 //! still respects causality: a write made after another one was seen carries the higher stamp, even when the clock of the second
 //! writer is behind. Two rules do that, and both are "take the maximum":
 //!
-//! - *tick*: a local write gets `max(last + 1, now)`;
-//! - *observe*: a stamp that arrives raises `last` to at least itself.
+//! - *tick*: a local write gets `max(last + 1, now)`, where `last` is the record that it replaces; a key that is not there takes its `last` from the zone;
+//! - *observe*: a stamp that leaves the zone, or is kept out of it, raises the zone's `last` to at least itself.
+//!
+//! So a key's stamps only ever grow, and writers of different keys share no word, because stamps of different keys need no order.
 //!
 //! The counter needs no rule of its own: it is the low end of the same number, and running over into the milliseconds (more than
 //! 65,536 writes in one) only moves the clock ahead by one of them. The price of taking maxima is that a clock in the future is

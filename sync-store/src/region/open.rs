@@ -154,7 +154,7 @@ impl OpenRegion {
         if open.size != bytes as u64 || bytes < SHARED_HEADER_WORDS * WORD {
             return Err(Error::mismatch(path, "size", bytes as u64, open.size));
         }
-        open.sharing = Sharing::join(path, open.processes())?;
+        open.sharing = Sharing::join(path, &open.words[HEADER_WORDS..SHARED_HEADER_WORDS])?;
         Ok(open)
     }
 
@@ -268,7 +268,10 @@ impl OpenRegion {
 
     /// The table of the processes that share the region; empty if none can.
     fn processes(&self) -> &[AtomicU64] {
-        &self.words[HEADER_WORDS..SHARED_HEADER_WORDS]
+        match self.sharing {
+            Sharing::None => &[],
+            Sharing::Owner { .. } | Sharing::Guest { .. } => &self.words[HEADER_WORDS..SHARED_HEADER_WORDS],
+        }
     }
 
     /// Says that a change begins, until what this answers is dropped. Nothing in a region that is not shared.
@@ -293,6 +296,9 @@ impl OpenRegion {
 
     /// What `f` answers, if no living process was at work meanwhile.
     pub(crate) fn in_quiet<R>(&self, dead: &[Dead], f: impl FnOnce() -> R) -> Option<R> {
+        if matches!(self.sharing, Sharing::None) {
+            return Some(f());
+        }
         Sharing::in_quiet(self.processes(), dead, f)
     }
 

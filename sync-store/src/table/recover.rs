@@ -7,6 +7,7 @@
 
 use crate::counters::Counter;
 use crate::origins::PackedDot;
+use crate::sharing::Sharing;
 use crate::slot::{Slot, SlotState};
 use crate::time::Time;
 use crate::words::Ordering;
@@ -68,6 +69,9 @@ impl Table {
 
     /// Owner: puts right what guests that were killed have left, and moves the checkpoint.
     pub(super) fn look_after_guests(&self, now: Time) {
+        if matches!(self.region.sharing(), Sharing::None) {
+            return;
+        }
         let dead = self.region.dead_guests();
         if !dead.is_empty() {
             let own = self.parts.origins.own(&self.region);
