@@ -110,16 +110,19 @@ impl KeyvalZone {
     }
 
     /// How [`Self::lookup`] finds records.
+    #[must_use]
     pub fn match_by(&self) -> MatchBy {
         self.match_by
     }
 
     /// How long a record lives that does not say so itself; `None`: for ever.
+    #[must_use]
     pub fn timeout(&self) -> Option<Duration> {
         self.timeout_ms.map(Duration::from_millis)
     }
 
     /// The value of exactly this key.
+    #[must_use]
     #[inline]
     pub fn get(&self, key: impl AsRef<[u8]>, now: Time) -> Option<Value> {
         let mut value = Value::new();
@@ -147,6 +150,7 @@ impl KeyvalZone {
 
     /// The value for a key by the zone's type: the same key, the most specific range that contains the address, or the longest key
     /// that is a prefix of this one.
+    #[must_use]
     pub fn lookup(&self, key: impl AsRef<[u8]>, now: Time) -> Option<Value> {
         let mut value = Value::new();
         self.lookup_to(key.as_ref(), now, &mut value).then_some(value)
@@ -178,6 +182,7 @@ impl KeyvalZone {
     }
 
     /// The whole record of exactly this key.
+    #[must_use]
     pub fn entry(&self, key: impl AsRef<[u8]>, now: Time) -> Option<Entry> {
         let key = self.key(key.as_ref(), &[]).ok()?;
         loop {
@@ -296,32 +301,30 @@ impl KeyvalZone {
         Ok(removed)
     }
 
-    /// Calls `f` with every record: key, value, when it expires. In no order; what is written meanwhile may be met or not.
-    pub fn for_each(&self, now: Time, mut f: impl FnMut(&[u8], &[u8], Option<Time>)) {
-        let (mut key, mut value) = (Vec::new(), Vec::new());
-        for at in 0..self.table.slots() {
-            let Some(found) = self.table.copy_at(at, &mut key, &mut value) else { continue };
-            if !self.table.is_live(&found, now) {
-                continue;
-            }
-            let expires_at = expires_at(found.header().time_ms);
-            match self.match_by {
-                MatchBy::Ip => {
-                    if let Some(range) = Range::from_bytes(&key) {
-                        f(range.to_string().as_bytes(), &value, expires_at);
-                    }
-                }
-                MatchBy::Exact | MatchBy::Prefix => f(&key, &value, expires_at),
-            }
-        }
+    /// All records, with their keys as they were written, ranges in canonical text.
+    ///
+    /// In no order, and not all as of one moment: each record is copied whole when its turn comes. A record that is there all the while is met
+    /// exactly once, whether or not its value changes meanwhile; one that comes or goes meanwhile may be met or not, and a key that is removed and set again
+    /// may be met twice. Nobody waits: neither those who write meanwhile nor the iteration.
+    pub fn iter(&self, now: Time) -> impl Iterator<Item = (Value, Entry)> {
+        self.table.iter(now).filter_map(|(key, value, header, writer)| {
+            let key = match self.match_by {
+                MatchBy::Ip => Range::from_bytes(&key)?.to_string().as_bytes().into(),
+                MatchBy::Exact | MatchBy::Prefix => key,
+            };
+            let Header { stamp, time_ms, .. } = header;
+            Some((key, Entry { value, expires_at: expires_at(time_ms), stamp, writer }))
+        })
     }
 
     /// How many records there are. Looks at all of them; [`Replica::stats`](crate::Replica::stats) has a cheap count that includes expired ones.
+    #[must_use]
     pub fn len(&self, now: Time) -> usize {
         self.table.count_live(now)
     }
 
     /// Whether there is no record.
+    #[must_use]
     pub fn is_empty(&self, now: Time) -> bool {
         !self.table.any_live(now)
     }

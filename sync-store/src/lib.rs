@@ -65,7 +65,7 @@
 //! # Consistency
 //!
 //! On one node a zone is linearizable per key: a read that begins after a write has ended sees it or a later one. Iteration
-//! ([`KeyvalZone::for_each`], `len`, [`Replica::digest`]) meets each record as it is at some moment, not all at the same moment.
+//! ([`KeyvalZone::iter`], `len`, [`Replica::digest`]) meets each record as it is at some moment, not all at the same moment.
 //!
 //! Between nodes zones are eventually equal. A reader never sees half a record: every copy is validated against the slot it came from.
 //! `unsafe` is used in one place, where the mapping becomes a slice of atomics; a reader that loses a race copies garbage,

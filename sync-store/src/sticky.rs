@@ -131,12 +131,14 @@ impl StickyZone {
     }
 
     /// The server of a session, without accessing it.
+    #[must_use]
     pub fn peek(&self, session: impl AsRef<[u8]>, now: Time) -> Option<Value> {
         let mut server = Value::new();
         self.find(session.as_ref(), now, &mut server).map(|_| server)
     }
 
     /// Everything about a session, without accessing it.
+    #[must_use]
     pub fn entry(&self, session: impl AsRef<[u8]>, now: Time) -> Option<Session> {
         loop {
             let mut server = Value::new();
@@ -166,24 +168,23 @@ impl StickyZone {
         Ok(matches!(written, Written::Replaced(_)))
     }
 
-    /// Calls `f` with every session: session, server, last access. In no order; what is written meanwhile may be met or not.
-    pub fn for_each(&self, now: Time, mut f: impl FnMut(&[u8], &[u8], Time)) {
-        let (mut key, mut value) = (Vec::new(), Vec::new());
-        for at in 0..self.table.slots() {
-            if let Some(found) = self.table.copy_at(at, &mut key, &mut value)
-                && self.table.is_live(&found, now)
-            {
-                f(&key, &value, Time::from_millis(found.header().time_ms));
-            }
-        }
+    /// All sessions, without accessing them. In no order, and not all as of one moment: each is copied whole when its turn comes. A session that is there
+    /// all the while is met exactly once; one that comes or goes meanwhile may be met or not, and one that is forgotten and learned
+    /// again may be met twice. Nobody waits: neither those who write meanwhile nor the iteration.
+    pub fn iter(&self, now: Time) -> impl Iterator<Item = (Value, Session)> {
+        self.table.iter(now).map(|(session, server, Header { stamp, time_ms, .. }, writer)| {
+            (session, Session { server, last_access: Time::from_millis(time_ms), stamp, writer })
+        })
     }
 
     /// How many sessions there are. Looks at all of them; [`Replica::stats`](crate::Replica::stats) has a cheap count that includes expired ones.
+    #[must_use]
     pub fn len(&self, now: Time) -> usize {
         self.table.count_live(now)
     }
 
     /// Whether there is no session.
+    #[must_use]
     pub fn is_empty(&self, now: Time) -> bool {
         !self.table.any_live(now)
     }

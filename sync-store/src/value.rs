@@ -66,6 +66,12 @@ impl AsRef<[u8]> for Value {
     }
 }
 
+impl From<&[u8]> for Value {
+    fn from(bytes: &[u8]) -> Self {
+        Self(bytes.into())
+    }
+}
+
 impl From<Value> for Vec<u8> {
     fn from(value: Value) -> Self {
         value.into_vec()

@@ -159,10 +159,10 @@ fn addresses_are_normalised() {
         assert_eq!(zone.get(canonical, now).as_deref(), Some(canonical.as_bytes()), "{written}");
     }
     let mut keys = Vec::new();
-    zone.for_each(now, |key, value, _| {
-        assert_eq!(key, value);
-        keys.push(key.to_vec());
-    });
+    for (key, entry) in zone.iter(now) {
+        assert_eq!(key, entry.value);
+        keys.push(key);
+    }
     assert_eq!(keys.len(), 7);
     for nonsense in ["", "10.0.0", "10.0.0.0/33", "host", "10.0.0.1 "] {
         assert!(

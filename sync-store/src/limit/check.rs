@@ -119,11 +119,13 @@ pub struct Decision {
 // Methods and not fields: a proxy that only wants the outcome does not pay for divisions.
 impl Decision {
     /// Whether the request may pass, now or after a wait.
+    #[must_use]
     pub const fn is_admitted(&self) -> bool {
         !matches!(self.outcome, Outcome::Rejected)
     }
 
     /// How long to hold the request back; zero unless it is `Delayed`.
+    #[must_use]
     pub const fn wait(&self) -> Duration {
         match (self.outcome, self.wait_ns) {
             (Outcome::Delayed, Some(wait_ns)) => Duration::from_nanos(wait_ns),
@@ -132,17 +134,20 @@ impl Decision {
     }
 
     /// How many more requests of cost 1 would be admitted now.
+    #[must_use]
     pub const fn remaining(&self) -> u64 {
         self.capacity_ns.saturating_sub(self.backlog_ns) / self.interval_ns
     }
 
     /// How long until the key is as if it had never been seen.
+    #[must_use]
     pub const fn reset(&self) -> Duration {
         Duration::from_nanos(self.backlog_ns)
     }
 
     /// For a request that is (or in a dry run would be) refused: when to try again. `None` for any other, and for one that costs
     /// more than the bucket holds.
+    #[must_use]
     pub const fn retry_after(&self) -> Option<Duration> {
         match (self.outcome, self.wait_ns) {
             (Outcome::Rejected | Outcome::RejectedDryRun, Some(wait_ns)) => {

@@ -333,6 +333,7 @@ impl LimitZone {
     }
 
     /// How many requests met which outcome, on this node, since the zone was made or the counters were reset.
+    #[must_use]
     pub fn counters(&self) -> LimitCounters {
         self.counters.get()
     }
@@ -430,7 +431,7 @@ impl LimitZone {
     }
 
     /// Enters our origin in the table. The table of a region that was used before may be full of others; no record names them.
-    fn enter_own(&mut self) {
+    fn enter_own(&self) {
         if let Ok(own) = self.enter(self.origin) {
             self.origins.set_own(&self.region, own);
         }

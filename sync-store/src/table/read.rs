@@ -8,6 +8,8 @@ use crate::slot::{Slot, SlotState};
 use crate::words::{Ordering, fence};
 
 use super::Table;
+use crate::time::Time;
+use crate::{Origin, Value};
 
 /// A record as it was found, to be changed only if it is still the same.
 #[derive(Clone, Copy, Debug)]
@@ -142,13 +144,37 @@ impl Table {
     }
 
     /// The record in a slot; its key and value in the two buffers.
-    pub(crate) fn copy_at(&self, at: usize, key: &mut Vec<u8>, value: &mut Vec<u8>) -> Option<Found> {
+    pub(crate) fn copy_at(&self, at: usize, key: &mut impl Buffer, value: &mut impl Buffer) -> Option<Found> {
         let copied = self.live_at(at, |block, head| {
             block.copy_key(head, key);
             block.copy_value(head, value, || true);
             block.meta(head)
         });
         copied.map(|(slot, meta)| Found { at, slot, meta })
+    }
+
+    /// The record in a slot and who wrote it; its key and value in the two buffers.
+    pub(super) fn copy_with_writer(
+        &self,
+        at: usize,
+        key: &mut impl Buffer,
+        value: &mut impl Buffer,
+    ) -> Option<(Found, Origin)> {
+        loop {
+            let found = self.copy_at(at, key, value)?;
+            if let Some(writer) = self.writer(&found) {
+                return Some((found, writer));
+            }
+        }
+    }
+
+    /// All live records as they are met: key, value, header, writer.
+    pub(crate) fn iter(&self, now: Time) -> impl Iterator<Item = (Value, Value, Header, Origin)> {
+        (0..self.slots()).filter_map(move |at| {
+            let (mut key, mut value) = (Value::new(), Value::new());
+            let (found, writer) = self.copy_with_writer(at, &mut key, &mut value)?;
+            self.is_live(&found, now).then(|| (key, value, found.header(), writer))
+        })
     }
 
     fn live_at<R>(&self, at: usize, mut f: impl FnMut(Block<'_>, Head) -> R) -> Option<(Slot, R)> {

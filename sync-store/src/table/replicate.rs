@@ -274,8 +274,7 @@ impl Table {
         let (mut key, mut value) = (Vec::new(), Vec::new());
         let own = self.parts.origins.own(&self.region);
         for at in 0..self.slots() {
-            loop {
-                let Some(found) = self.copy_at(at, &mut key, &mut value) else { break };
+            while let Some(found) = self.copy_at(at, &mut key, &mut value) {
                 let published_by = self.dot(at);
                 let by_one = published_by.seq() != 0 && origins.contains(&published_by.index());
                 if origins.contains(&found.header().writer) {
@@ -630,15 +629,6 @@ impl Table {
                 if !f(&self.record(dot, &found, writer, header.removed || expired, &key, &value)) {
                     return Some(at as u64);
                 }
-            }
-        }
-    }
-
-    fn copy_with_writer(&self, at: usize, key: &mut Vec<u8>, value: &mut Vec<u8>) -> Option<(Found, Origin)> {
-        loop {
-            let found = self.copy_at(at, key, value)?;
-            if let Some(writer) = self.writer(&found) {
-                return Some((found, writer));
             }
         }
     }

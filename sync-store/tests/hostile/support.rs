@@ -169,8 +169,10 @@ impl Zone {
             assert_eq!(twice, None, "{key:?} is there twice");
         };
         match self {
-            Self::Keyval(zone) => zone.for_each(now, add),
-            Self::Sticky(zone) => zone.for_each(now, |key, value, access| add(key, value, Some(access))),
+            Self::Keyval(zone) => zone.iter(now).for_each(|(key, of)| add(&key, &of.value, of.expires_at)),
+            Self::Sticky(zone) => {
+                zone.iter(now).for_each(|(key, of)| add(&key, &of.server, Some(of.last_access)));
+            }
             Self::Limit(_) => {}
         }
         content

@@ -81,13 +81,11 @@ impl Subject for KeyvalZone {
     }
 
     fn touch(&self, key: u8, now: Time) {
-        self.get([key], now);
+        let _ = self.get([key], now);
     }
 
     fn content(&self, now: Time) -> BTreeMap<Vec<u8>, Vec<u8>> {
-        let mut content = BTreeMap::new();
-        self.for_each(now, |key, value, _| _ = content.insert(key.to_vec(), value.to_vec()));
-        content
+        self.iter(now).map(|(key, entry)| (key.into_vec(), entry.value.into_vec())).collect()
     }
 }
 
@@ -105,9 +103,7 @@ impl Subject for StickyZone {
     }
 
     fn content(&self, now: Time) -> BTreeMap<Vec<u8>, Vec<u8>> {
-        let mut content = BTreeMap::new();
-        self.for_each(now, |key, value, _| _ = content.insert(key.to_vec(), value.to_vec()));
-        content
+        self.iter(now).map(|(key, session)| (key.into_vec(), session.server.into_vec())).collect()
     }
 }
 

@@ -62,12 +62,12 @@ pub(super) async fn read(api: &Api, zone: &str, key: Option<String>) -> Result<R
 /// Writes the pairs of a zone straight from its memory: a tree of values would need several times the space.
 fn pairs(body: &mut Vec<u8>, zone: &KeyvalZone, api: &Api) {
     body.push(b'{');
-    zone.for_each(api.node().now(), |key, value, _| {
+    for (key, entry) in zone.iter(api.node().now()) {
         separate(body);
-        string(body, key);
+        string(body, &key);
         body.push(b':');
-        string(body, value);
-    });
+        string(body, &entry.value);
+    }
     body.push(b'}');
 }
 
