@@ -12,12 +12,12 @@ use std::num::NonZeroU32;
 use std::process::Command;
 use std::sync::Arc;
 
-use benches::{limit_zone_size, record_size, session_zone_size, zone_size};
+use benches::{limit_zone_size, session_zone_size, zone_size};
 use foldhash::fast::RandomState;
 use governor::{Quota, RateLimiter};
 use quick_cache::UnitWeighter;
 use quick_cache::sync::DefaultLifecycle;
-use sync_store::{Check, Expiry, KeyvalZone, LimitZone, Rate, StickyZone, Time};
+use sync_store::{Check, Expiry, KeyvalZone, LimitZone, Rate, Region, StickyZone, Time};
 
 const NOW: Time = Time::from_millis(1_700_000_000_000);
 const RECORDS: u32 = 1_000_000;
@@ -93,18 +93,26 @@ fn resident() -> usize {
     pages * 4096
 }
 
+/// A zone is as large as it was made; what it has not touched yet counts, too.
+fn all() -> Region {
+    Region::anonymous().prefault(true)
+}
+
 fn grown(shape: Shape, who: &str, records: u32) -> usize {
     match (shape.what, who) {
         ("sticky", "sync-store") => {
             let size = session_zone_size(records);
-            let zone = || StickyZone::builder("bench").size(size).build().expect("a zone");
+            let zone = || StickyZone::builder("bench").size(size).region(all()).build().expect("a zone");
             measure(shape, records, zone, |zone, key| {
                 zone.learn(key, vec![7; shape.value], NOW).expect("room");
             })
         }
         ("limit", "sync-store") => {
             let size = limit_zone_size(records);
-            let zone = LimitZone::builder("bench").size(size).rate(Rate::per_minute(1).expect("a rate"));
+            let zone = LimitZone::builder("bench")
+                .size(size)
+                .region(all())
+                .rate(Rate::per_minute(1).expect("a rate"));
             measure(
                 shape,
                 records,
@@ -115,14 +123,9 @@ fn grown(shape: Shape, who: &str, records: u32) -> usize {
             )
         }
         (_, "sync-store") => {
-            let size = zone_size(records, shape.value);
-            let zone = || {
-                KeyvalZone::builder("bench")
-                    .size(size)
-                    .record_size(record_size(shape.value))
-                    .build()
-                    .expect("a zone")
-            };
+            let record_size = shape.key + shape.value;
+            let zone = KeyvalZone::builder("bench").size(zone_size(records, record_size));
+            let zone = || zone.record_size(record_size).region(all()).build().expect("a zone");
             measure(shape, records, zone, |zone, key| {
                 zone.set(key, vec![7; shape.value], NOW, Expiry::Default).expect("room");
             })

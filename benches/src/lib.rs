@@ -17,16 +17,11 @@ const BYTES_PER_LIMIT: u64 = 80;
 /// What a zone sets aside whatever it holds.
 const BYTES_FIXED: u64 = 256 << 10;
 
-/// The rated size of a zone for so many records of a 16-byte key and values of so many bytes. Give the zone
-/// [`record_size`] as well.
-pub const fn zone_size(records: u32, value_len: usize) -> u64 {
-    let block = (HEADER + record_size(value_len) as u64).next_multiple_of(32);
+/// The rated size of a zone for so many records of `record_size` bytes of key and value, which the zone has to be told as well.
+pub const fn zone_size(records: u32, record_size: usize) -> u64 {
+    // Key and value are padded one by one: a word more than their sum, at most.
+    let block = (HEADER + record_size.next_multiple_of(8) as u64).next_multiple_of(32);
     BYTES_FIXED + records as u64 * (block + beside_block(block))
-}
-
-/// Bytes of a 16-byte key and a value.
-pub const fn record_size(value_len: usize) -> usize {
-    16 + value_len
 }
 
 /// The rated size of a zone for so many sessions.

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use benches::{key, record_size, zone_size};
+use benches::{key, zone_size};
 use moka::sync::Cache as Moka;
 use sync_store::{KeyvalZone, Time};
 
@@ -102,8 +102,9 @@ impl<S: Store> Contender for Filled<S> {
 }
 
 fn zone(records: u32, value_len: usize) -> KeyvalZone {
-    let size = zone_size(records, value_len);
-    KeyvalZone::builder("bench").size(size).record_size(record_size(value_len)).build().expect("a zone")
+    let record_size = key(0).len() + value_len;
+    let size = zone_size(records, record_size);
+    KeyvalZone::builder("bench").size(size).record_size(record_size).build().expect("a zone")
 }
 
 /// 32-byte values: get, set, and nine gets to one set.

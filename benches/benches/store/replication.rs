@@ -5,7 +5,7 @@ use std::hint::black_box;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use benches::{key, record_size, zone_size};
+use benches::{key, zone_size};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use sync_store::{Dot, Expiry, KeyvalZone, Origin, Record, Replica, Stamp, State, Time, VersionVector};
@@ -23,12 +23,9 @@ const ROWS: usize = 500 * ROWS_PER_BATCH;
 const STEP: Duration = Duration::from_secs(1);
 
 fn filled(records: u32) -> KeyvalZone {
-    let size = zone_size(records, VALUE.len());
-    let zone = KeyvalZone::builder("bench")
-        .size(size)
-        .record_size(record_size(VALUE.len()))
-        .build()
-        .expect("a zone");
+    let record_size = key(0).len() + VALUE.len();
+    let size = zone_size(records, record_size);
+    let zone = KeyvalZone::builder("bench").size(size).record_size(record_size).build().expect("a zone");
     for index in 0..records {
         zone.set(key(index), VALUE, START, Expiry::Default).expect("room");
     }

@@ -157,3 +157,36 @@ fn sizes_that_are_too_small_or_too_large_are_refused_with_the_bounds() {
     set(&smallest, b"k", b"v", NOW);
     assert_eq!(get(&smallest, b"k").as_deref(), Some(&b"v"[..]));
 }
+
+/// What `docs/performance.md` says a record takes of a zone at half load, everything included; and that a zone of that size has room for them.
+#[test]
+fn records_take_what_the_documents_say() {
+    let bytes = |kind, key_len: usize, value_len: usize, per_record: u64| {
+        let records = 20_000u64;
+        // The zone has a table of 4096 origins, and a reserve.
+        let fixed = 128 << 10;
+        let table = Table::new(Settings {
+            max_key: 64,
+            max_record: 512,
+            record_size: key_len + value_len,
+            idle_ms: u64::MAX,
+            ..settings(kind, records * per_record + fixed)
+        });
+        let table = table.expect("a table");
+        let mut key = vec![0; key_len];
+        for number in 0..records {
+            key[..8].copy_from_slice(&number.to_le_bytes());
+            let value = vec![7; value_len];
+            let time_ms = if kind == ZoneKind::Sticky { 9_000 } else { 0 };
+            let written = upsert(&table, NOW, &key, Put::New(&value), |found| {
+                Step::Write(table.header(found, NOW, false, time_ms))
+            });
+            assert!(matches!(written, Ok(Written::Inserted(_))), "{number}: {written:?}");
+        }
+        assert_eq!(table.stats().evicted, 0);
+    };
+    bytes(ZoneKind::Keyval, 16, 32, 97);
+    bytes(ZoneKind::Keyval, 16, 8, 97);
+    bytes(ZoneKind::Keyval, 32, 256, 355);
+    bytes(ZoneKind::Sticky, 32, 20, 129);
+}
