@@ -29,13 +29,21 @@ use crate::words::{AtomicU64, Ordering, loom_fence};
 use crate::words::{Words, wait_while_zero, wake_waiters};
 
 const BITS: usize = u64::BITS as usize;
+/// Slots of a batch: as many cache misses as a processor has under way at a time.
+const BATCH: usize = 24;
+/// Words before the bits: whether the publisher was called, how many wait for that; and the batch in hand, a word for two slots.
+const HEAD: usize = 2 + BATCH / 2;
+const CALLED: usize = 0;
+const WAITING: usize = 1;
+const IN_HAND: usize = 2;
 
 /// The dirty bits of a zone.
 #[derive(Debug)]
 pub(crate) struct Dirty {
     bits: Section,
-    /// Two words: whether the publisher was called (1) since it last began to take; how many threads are blocked until it is.
-    called: Section,
+    /// Whether the publisher was called (1) since it last began to take; how many threads are blocked until it is; the slots that it has taken and may not have
+    /// published yet, each a number of 32 bits, and one more than that of the slot.
+    head: Section,
     waker: Arc<AtomicWaker>,
     /// In a region that processes share: passes on their calls.
     listener: Option<Listener>,
@@ -44,19 +52,20 @@ pub(crate) struct Dirty {
 impl Dirty {
     /// Bits for `slots` slots; `None` if the region has no room for them.
     pub(crate) fn new(layout: &mut Layout, slots: usize) -> Option<Self> {
-        let called = layout.take(2)?;
+        let head = layout.take(HEAD)?;
         let bits = layout.take(slots.div_ceil(BITS))?;
-        Some(Self { bits, called, waker: Arc::default(), listener: None })
+        Some(Self { bits, head, waker: Arc::default(), listener: None })
     }
 
     /// How many words [`Self::new`] takes from the layout at most.
     pub(crate) const fn words(slots: usize) -> usize {
-        2 * crate::words::LINE + slots.div_ceil(BITS)
+        const LINE: usize = crate::words::LINE;
+        HEAD.next_multiple_of(LINE) + LINE + slots.div_ceil(BITS)
     }
 
     #[inline]
     fn called<'r>(&self, region: &'r OpenRegion) -> &'r AtomicU64 {
-        &region.all()[self.called.start()]
+        &region.all()[self.head.start() + CALLED]
     }
 
     /// Marks a slot. To be called after the slot's change, which is sequentially consistent.
@@ -75,20 +84,26 @@ impl Dirty {
         }
     }
 
+    /// Calls the publisher for marks that a process may have left without calling for them.
+    pub(crate) fn call_anyway(&self, region: &OpenRegion) {
+        self.called(region).store(1, Ordering::SeqCst);
+        self.call(region);
+    }
+
     #[cold]
     fn call(&self, region: &OpenRegion) {
         self.waker.wake();
-        if !cfg!(loom) && region.words(self.called)[1].load(Ordering::SeqCst) != 0 {
+        if !cfg!(loom) && region.words(self.head)[WAITING].load(Ordering::SeqCst) != 0 {
             wake_waiters(self.called(region));
         }
     }
 
     /// Blocks until a slot is marked, or for so long. Answers whether one is.
     pub(crate) fn wait(&self, region: &OpenRegion, timeout: Duration) -> bool {
-        let words = region.words(self.called);
+        let words = region.words(self.head);
         let start = monotonic();
         loop {
-            if words[0].load(Ordering::SeqCst) != 0 {
+            if words[CALLED].load(Ordering::SeqCst) != 0 {
                 return true;
             }
             let left = timeout.saturating_sub(start.elapsed());
@@ -102,7 +117,7 @@ impl Dirty {
     /// In a region that processes share: from here on, calls of other processes wake the publisher.
     pub(crate) fn listen(&mut self, region: &OpenRegion) {
         if !matches!(region.sharing(), Sharing::None) {
-            self.listener = Some(Listener::new(region.words_owned(), self.called, self.waker.clone()));
+            self.listener = Some(Listener::new(region.words_owned(), self.head, self.waker.clone()));
         }
     }
 
@@ -138,7 +153,8 @@ impl Dirty {
     /// Takes marks and hands their slots to `f`, once around from slot `from`, until `f` breaks. The slot for which it broke stays
     /// marked, with all that were not reached. Answers where to go on next time. For one caller at a time.
     ///
-    /// Slots are taken a batch at a time, and `ahead` is told of a batch, so that it can ask for their memory before `f` needs it.
+    /// Slots are taken a batch at a time, and `ahead` is told of a batch, so that it can ask for their memory before `f` needs it. A publisher that is killed meanwhile has
+    /// its batch [in hand](Self::in_hand).
     pub(crate) fn drain(
         &self,
         region: &OpenRegion,
@@ -146,40 +162,72 @@ impl Dirty {
         mut ahead: impl FnMut(&[usize]),
         mut f: impl FnMut(usize) -> ControlFlow<()>,
     ) -> usize {
-        /// Slots of a batch, and at most a word's more: as many cache misses as a processor has under way at a time.
-        const BATCH: usize = 24;
         let words = region.words(self.bits);
         let first = from / BITS % words.len();
-        let mut batch = Vec::with_capacity(BATCH + BITS);
+        let mut batch = Vec::with_capacity(BATCH);
         self.called(region).store(0, Ordering::SeqCst);
-        let mut turn = (first..words.len()).chain(0..first).peekable();
-        while turn.peek().is_some() {
-            for at in turn.by_ref() {
-                // Looking first keeps a pass over a clean bitmap from taking every line away from the writers. A bit that this load
-                // misses stays set for the next pass, and whoever set it calls for that.
-                if words[at].load(Ordering::SeqCst) == 0 {
+        let mut turn = (first..words.len()).chain(0..first);
+        // The word at hand, and its marks that no batch has had room for.
+        let mut rest = (0, 0u64);
+        loop {
+            while batch.len() < BATCH {
+                if rest.1 == 0 {
+                    let Some(at) = turn.next() else { break };
+                    // Looking first keeps a pass over a clean bitmap from taking every line away from the writers. A bit that this load
+                    // misses stays set for the next pass, and whoever set it calls for that.
+                    rest = (at, words[at].load(Ordering::SeqCst));
                     continue;
                 }
-                let mut bits = words[at].swap(0, Ordering::SeqCst);
-                while bits != 0 {
-                    batch.push(at * BITS + bits.trailing_zeros() as usize);
-                    bits &= bits - 1;
+                let (at, marks) = rest;
+                let mut taken = 0;
+                while taken != marks && batch.len() < BATCH {
+                    let bit = (marks & !taken).trailing_zeros() as usize;
+                    self.take_in_hand(region, batch.len(), at * BITS + bit);
+                    batch.push(at * BITS + bit);
+                    taken |= 1 << bit;
                 }
-                if batch.len() >= BATCH {
-                    break;
-                }
+                rest.1 &= !taken;
+                words[at].fetch_and(!taken, Ordering::SeqCst);
+            }
+            if batch.is_empty() {
+                return from;
             }
             loom_fence();
             ahead(&batch);
             for (done, &slot) in batch.iter().enumerate() {
                 if f(slot).is_break() {
                     self.put_back(region, &batch[done..]);
+                    self.drop_from_hand(region);
                     return slot;
                 }
             }
             batch.clear();
+            self.drop_from_hand(region);
         }
-        from
+    }
+
+    /// Before its mark is taken. Relaxed: nobody else reads it as long as this process lives, and taking the mark is a release.
+    fn take_in_hand(&self, region: &OpenRegion, number: usize, slot: usize) {
+        let word = &region.words(self.head)[IN_HAND + number / 2];
+        // 32 bits: a region has 2^29 units, and no more than two slots for each.
+        let slot = slot as u64 + 1;
+        let half = if number.is_multiple_of(2) { slot } else { word.load(Ordering::Relaxed) | slot << 32 };
+        word.store(half, Ordering::Relaxed);
+    }
+
+    /// After they were published, or marked again.
+    fn drop_from_hand(&self, region: &OpenRegion) {
+        let words = &region.words(self.head)[IN_HAND..];
+        let used = words.iter().take_while(|word| word.load(Ordering::Relaxed) != 0);
+        used.for_each(|word| word.store(0, Ordering::Release));
+    }
+
+    /// The slots that a publisher that was killed had taken and may not have published.
+    pub(crate) fn in_hand(&self, region: &OpenRegion) -> Vec<usize> {
+        let words = &region.words(self.head)[IN_HAND..][..BATCH / 2];
+        let halves = words.iter().map(|word| word.load(Ordering::Relaxed));
+        let halves = halves.flat_map(|word| [word & u64::from(u32::MAX), word >> 32]);
+        halves.filter_map(|slot| usize::try_from(slot.checked_sub(1)?).ok()).collect()
     }
 
     /// Sets bits again that were taken and not used, and keeps the call for them.
@@ -191,11 +239,11 @@ impl Dirty {
     }
 }
 
-/// Blocks until the first of two words is 1, or for so long, or less; counted in the second one meanwhile.
+/// Blocks until the publisher is called, or for so long, or less; counted among those that wait meanwhile.
 fn wait_called(words: &[AtomicU64], timeout: Duration) {
-    words[1].fetch_add(1, Ordering::SeqCst);
-    wait_while_zero(&words[0], timeout);
-    words[1].fetch_sub(1, Ordering::SeqCst);
+    words[WAITING].fetch_add(1, Ordering::SeqCst);
+    wait_while_zero(&words[CALLED], timeout);
+    words[WAITING].fetch_sub(1, Ordering::SeqCst);
 }
 
 /// A thread that waits for calls of other processes, which cannot wake a task of this one, and does.
@@ -213,17 +261,17 @@ struct Listening {
 }
 
 impl Listener {
-    fn new(words: Words, called: Section, waker: Arc<AtomicWaker>) -> Self {
+    fn new(words: Words, head: Section, waker: Arc<AtomicWaker>) -> Self {
         /// So long does it take to notice the end if the wake-up for that comes too early.
         const PATIENCE: Duration = Duration::from_millis(100);
         let shared = Arc::new(Listening::default());
         let listening = Arc::clone(&shared);
         let work = move || {
-            let words = &words[called.start()..called.start() + called.len()];
+            let words = &words[head.start()..head.start() + head.len()];
             while !listening.ended.load(Ordering::SeqCst) {
                 if !listening.wanted.load(Ordering::SeqCst) {
                     std::thread::park();
-                } else if words[0].load(Ordering::SeqCst) == 0 {
+                } else if words[CALLED].load(Ordering::SeqCst) == 0 {
                     wait_called(words, PATIENCE);
                 } else {
                     listening.wanted.store(false, Ordering::SeqCst);

@@ -12,11 +12,19 @@ use crate::stamp::Origin;
 use crate::version_vector::VersionVector;
 use crate::words::{AtomicU64, Ordering};
 
-/// Words of an entry: origin (0 = free), highest sequence through which everything is known, when it was last heard (a count).
+/// Words of an entry: origin (0 = free), highest sequence through which everything is known, when it was last heard (a count) beside the
+/// flags [`OURS`] and [`UNDER_WAY`].
 const ENTRY: usize = 3;
 const ORIGIN: usize = 0;
 const THROUGH: usize = 1;
 const HEARD: usize = 2;
+
+/// It is the zone's own origin, or was in an earlier run. A process that was in the middle of a write when the owner changed finishes it in the
+/// name of the origin that it began with.
+const OURS: u64 = 1 << 63;
+/// It is, or was so lately that such a write may still be under way. Its entry is not given to another.
+const UNDER_WAY: u64 = 1 << 62;
+const FLAGS: u64 = OURS | UNDER_WAY;
 
 /// So many origins were heard just now: the one that publishes a row and the one that wrote it are needed at the same time.
 const JUST_NOW: u64 = 2;
@@ -68,6 +76,7 @@ impl Origins {
 
     /// Makes the origin at `index` the zone's own.
     pub(crate) fn set_own(self, region: &OpenRegion, index: u16) {
+        self.word(region, index, HEARD).fetch_or(FLAGS, Ordering::Relaxed);
         region.own_origin().store(u64::from(index), Ordering::Release);
     }
 
@@ -75,6 +84,29 @@ impl Origins {
     #[inline]
     pub(crate) fn own(self, region: &OpenRegion) -> u16 {
         region.own_origin().load(Ordering::Acquire) as u16
+    }
+
+    /// Whether the origin at `index` is the zone's own or was in an earlier run.
+    #[inline]
+    pub(crate) fn is_ours(self, region: &OpenRegion, index: u16) -> bool {
+        index == self.own(region) || self.has_flag(region, index, OURS)
+    }
+
+    /// Which origins a write may be under way in the name of, by index.
+    pub(crate) fn under_way(self, region: &OpenRegion) -> Vec<bool> {
+        self.indices().map(|index| self.has_flag(region, index, UNDER_WAY)).collect()
+    }
+
+    /// No write is under way in the name of an origin that is not our own any more.
+    pub(crate) fn settle(self, region: &OpenRegion) {
+        let own = self.own(region);
+        for index in self.indices().filter(|&index| index != own) {
+            self.word(region, index, HEARD).fetch_and(!UNDER_WAY, Ordering::Relaxed);
+        }
+    }
+
+    fn has_flag(self, region: &OpenRegion, index: u16, flag: u64) -> bool {
+        usize::from(index) < self.len() && self.word(region, index, HEARD).load(Ordering::Relaxed) & flag != 0
     }
 
     /// The last sequence that the zone has published.
@@ -100,6 +132,7 @@ impl Origins {
         let index = self.find(region, origin).or_else(|| {
             let free = self.indices().find(|&index| self.get(region, index).is_none())?;
             self.word(region, free, THROUGH).store(0, Ordering::Relaxed);
+            self.word(region, free, HEARD).store(0, Ordering::Relaxed);
             // Release pairs with the fence in `Table::writer`.
             self.word(region, free, ORIGIN).store(origin.raw(), Ordering::Release);
             Some(free)
@@ -112,7 +145,7 @@ impl Origins {
     /// table at most, since finding out what is in use is expensive.
     pub(crate) fn forgettable(self, region: &OpenRegion, in_use: &[bool]) -> Vec<u16> {
         let own = self.own(region);
-        let heard = |index: u16| self.word(region, index, HEARD).load(Ordering::Relaxed);
+        let heard = |index: u16| self.word(region, index, HEARD).load(Ordering::Relaxed) & !FLAGS;
         let just_now = region.words(self.heard)[0].load(Ordering::Relaxed).saturating_sub(JUST_NOW);
         let mut idle: Vec<u16> = self
             .indices()
@@ -132,7 +165,8 @@ impl Origins {
 
     fn hear(self, region: &OpenRegion, index: u16) {
         let count = region.words(self.heard)[0].fetch_add(1, Ordering::Relaxed) + 1;
-        self.word(region, index, HEARD).store(count, Ordering::Relaxed);
+        let heard = self.word(region, index, HEARD);
+        heard.store(heard.load(Ordering::Relaxed) & FLAGS | count, Ordering::Relaxed);
     }
 
     /// The sequence through which everything of the origin at `index` is known.

@@ -18,6 +18,7 @@ mod replicate;
 mod room;
 mod write;
 
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -133,6 +134,10 @@ pub(crate) struct Table {
     region: OpenRegion,
     parts: Parts,
     leaks: Leaks,
+    /// Held while what dead processes have left is put right.
+    recovery: Mutex<()>,
+    /// Nobody writes in the name of an earlier origin of ours any more.
+    is_settled: AtomicBool,
     /// Held while publishing, applying and covering. Of this process, like the waker in [`Dirty`].
     replication: Mutex<replicate::Buffers>,
 }
@@ -167,7 +172,15 @@ impl Table {
     }
 
     fn of(settings: Settings, region: OpenRegion, parts: Parts) -> Self {
-        Self { settings, region, parts, replication: Mutex::default(), leaks: Leaks::default() }
+        Self {
+            settings,
+            region,
+            parts,
+            leaks: Leaks::default(),
+            recovery: Mutex::default(),
+            is_settled: AtomicBool::new(false),
+            replication: Mutex::default(),
+        }
     }
 
     fn plan(settings: &Settings) -> Result<Parts, Error> {
@@ -274,11 +287,17 @@ impl Table {
 
     /// The origin that wrote a record; `None` if the record has changed meanwhile.
     pub(crate) fn writer(&self, found: &Found) -> Option<Origin> {
-        let origin = self.parts.origins.get(&self.region, found.header().writer);
+        let origin = self.origin_at(found.header().writer);
         // An entry of the table is given to another origin only when no slot's record names it. Acquire pairs with the Release of
         // `Origins::enter`: if that has happened, the slot is seen changed.
         fence(Ordering::Acquire);
-        origin.filter(|_| self.is_still(found.at, found.slot))
+        self.is_still(found.at, found.slot).then_some(origin)
+    }
+
+    /// The origin at an index that a record names. Should it be gone, it was ours: a process was stopped in the middle of a write for as long as it took this node
+    /// to have had so many others.
+    fn origin_at(&self, index: u16) -> Origin {
+        self.parts.origins.get(&self.region, index).unwrap_or(self.settings.origin)
     }
 
     /// Whether the record's time is over.

@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use super::bucket::{Terms, Verdict, View};
 use super::check::{Check, Decision, Delay, Outcome};
 use super::counters::{Counters, LimitCounters};
-use super::entry::{ENTRY, Entry, Fresh, Phase};
+use super::entry::{ENTRY, Entry, Fresh, Head, Phase};
 use super::found::Charged;
 use super::group::{GROUP, Group, Inserted, Place};
 use super::key::LimitKey;
@@ -46,6 +46,8 @@ pub struct LimitZone {
     pub(super) dirty: Dirty,
     pub(super) entries: Section,
     pub(super) replication: Mutex<Replication>,
+    /// Held while what dead processes have left is put right: entries that may be claimed for ever.
+    recovery: Mutex<Vec<(usize, Head)>>,
     pub(super) tally: Tally,
     counters: Counters,
     sweep_next: AtomicUsize,
@@ -218,6 +220,7 @@ impl LimitZoneBuilder {
             dirty,
             entries,
             replication: Mutex::default(),
+            recovery: Mutex::default(),
             tally: Tally::default(),
             counters: Counters::default(),
             sweep_next: AtomicUsize::new(0),
@@ -447,38 +450,53 @@ impl LimitZone {
                 entry.set_seq(0);
             }
         }
-        let dead = self.region.dead_guests();
-        self.put_right(&dead);
-        self.region.bury(dead);
+        self.put_right(&mut self.recovery.lock(), self.region.dead_guests());
     }
 
     /// Owner: puts right what guests that were killed have left.
     pub(super) fn look_after_guests(&self) {
+        // Two threads that free the same entry would free it under whoever has claimed it in between.
+        let Some(mut claims) = self.recovery.try_lock() else { return };
         let dead = self.region.dead_guests();
-        if !dead.is_empty() {
-            self.put_right(&dead);
-            self.region.bury(dead);
+        if dead.is_empty() {
+            self.release_abandoned(&mut claims, &dead);
+        } else {
+            self.put_right(&mut claims, dead);
         }
     }
 
-    /// Work that may not be marked is marked; entries that a dead process has claimed are free again, if it is quiet enough to tell.
-    fn put_right(&self, dead: &[Dead]) {
+    /// Work that may not be marked is marked; entries that a dead process has claimed are free again, as soon as it is quiet enough to tell.
+    fn put_right(&self, claims: &mut Vec<(usize, Head)>, dead: Vec<Dead>) {
         for slot in 0..self.slots() {
             let entry = self.entry(slot);
             let head = entry.head();
             match head.phase() {
                 Phase::Live if entry.debt() != 0 => self.dirty.mark(&self.region, slot),
                 Phase::Pending => self.around(slot).finish(slot),
-                Phase::Claimed => {
-                    // A claim takes nanoseconds: one that is still there in a quiet moment is nobody's.
-                    let is_abandoned = self.region.in_quiet(dead, || entry.is_still(head));
-                    if is_abandoned == Some(true) {
-                        entry.release(head);
-                    }
-                }
+                Phase::Claimed => claims.push((slot, head)),
                 Phase::Empty | Phase::Live => {}
             }
         }
+        // What was marked already may be so without a call.
+        self.dirty.call_anyway(&self.region);
+        self.release_abandoned(claims, &dead);
+        self.region.bury(dead);
+    }
+
+    /// Frees the claimed entries among these that are nobody's; keeps those of which that cannot be told yet.
+    fn release_abandoned(&self, claims: &mut Vec<(usize, Head)>, dead: &[Dead]) {
+        claims.retain(|&(slot, head)| {
+            let entry = self.entry(slot);
+            // A claim takes nanoseconds: one that is still there in a quiet moment is nobody's.
+            match self.region.in_quiet(dead, || entry.is_still(head)) {
+                Some(true) => {
+                    entry.release(head);
+                    false
+                }
+                Some(false) => false,
+                None => entry.is_still(head),
+            }
+        });
     }
 
     /// The key that lives at a slot.
@@ -491,6 +509,7 @@ impl LimitZone {
 
     /// Empties up to `budget` idle entries.
     pub(super) fn sweep_idle(&self, now: u64, budget: usize) -> usize {
+        let _change = self.region.begin();
         let (slots, budget) = (self.slots(), budget.min(self.slots()));
         let first = self.sweep_next.fetch_add(budget, Ordering::Relaxed);
         let freed = (0..budget)

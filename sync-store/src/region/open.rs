@@ -8,16 +8,16 @@ use foldhash::quality::FoldHasher;
 
 use super::Region;
 use crate::layout::Section;
-use crate::sharing::{Change, Dead, Sharing, TABLE_WORDS};
+use crate::sharing::{Change, Dead, Sharing, TABLE_WORDS, first_word};
 use crate::slot::UNIT_BITS;
 use crate::stamp::Hlc;
-use crate::words::{AtomicU64, LINE, Ordering, UNIT, WORD, Words};
+use crate::words::{AtomicU64, LINE, Ordering, UNIT, WORD, Words, fence};
 use crate::{Error, ZoneKind};
 
 /// "zonesync" in ASCII, read as a little-endian number. Written last: a region without it is half made.
 const MAGIC: u64 = u64::from_le_bytes(*b"zonesync");
 /// Grows with every change of what any word of a region means; the hash function is part of that.
-const LAYOUT_VERSION: u64 = 2;
+const LAYOUT_VERSION: u64 = 3;
 
 /// The largest region: slots name a block by its unit.
 pub(crate) const MAX_SIZE: u64 = (UNIT * WORD) as u64 * (1 << UNIT_BITS);
@@ -79,6 +79,13 @@ const fn kind_number(kind: ZoneKind) -> u64 {
     }
 }
 
+/// Whether a region without the magic word is one that was not finished, rather than some file that happens to begin with zeros.
+fn is_half_made(words: &Words) -> bool {
+    let is_zero = |word: &AtomicU64| word.load(Ordering::Relaxed) == 0;
+    let version = words[VERSION_AT].load(Ordering::Relaxed);
+    (version >> 8 == LAYOUT_VERSION && (1..=3).contains(&(version & 0xff))) || words.iter().all(is_zero)
+}
+
 impl OpenRegion {
     /// The region of a zone of this node. When it is fresh its zone lays out the rest and then calls [`Self::seal`].
     pub(crate) fn open(
@@ -121,9 +128,10 @@ impl OpenRegion {
                 Sharing::take_over(open.processes());
                 Ok((open, Origination::Reopened))
             }
-            // Empty, or left half made by a process that was killed: nobody can have attached to it. Whatever that one wrote is wiped.
-            0 if [0, LAYOUT_VERSION].contains(&(words[VERSION_AT].load(Ordering::Relaxed) >> 8)) => {
-                words.iter().for_each(|word| word.store(0, Ordering::Relaxed));
+            // Empty, or left half made by a process that was killed: nobody can have attached to it. Whatever that one wrote is wiped; the
+            // version, by which it is known, at the end.
+            0 if is_half_made(&words) => {
+                words.iter().rev().for_each(|word| word.store(0, Ordering::Relaxed));
                 Ok((Self::format(words, zone, kind, size, parameters, sharing), Origination::Fresh))
             }
             _ => Err(Error::NotARegion { path: path.to_owned() }),
@@ -143,7 +151,9 @@ impl OpenRegion {
         let bytes = file.metadata().map_err(|error| Error::region(path, &error))?.len();
         let not_a_region = || Error::NotARegion { path: path.to_owned() };
         let bytes = usize::try_from(bytes).map_err(|_| not_a_region())?;
-        if bytes < SHARED_HEADER_WORDS * WORD {
+        // Read before it is mapped: a file that an owner is just making, and finds no room for, becomes shorter again.
+        let magic = first_word(&file).map_err(|error| Error::region(path, &error))?;
+        if bytes < SHARED_HEADER_WORDS * WORD || magic != MAGIC {
             return Err(not_a_region());
         }
         let words = Words::of_file(&file, bytes, true, false).map_err(|error| Error::region(path, &error))?;
@@ -154,7 +164,7 @@ impl OpenRegion {
         if open.size != bytes as u64 || bytes < SHARED_HEADER_WORDS * WORD {
             return Err(Error::mismatch(path, "size", bytes as u64, open.size));
         }
-        open.sharing = Sharing::join(path, &open.words[HEADER_WORDS..SHARED_HEADER_WORDS])?;
+        open.sharing = Sharing::join(path, open.table())?;
         Ok(open)
     }
 
@@ -171,6 +181,8 @@ impl OpenRegion {
         // Relaxed: nobody reads before the magic word is there, see `seal`.
         let store = |at: usize, word: u64| words[at].store(word, Ordering::Relaxed);
         store(VERSION_AT, LAYOUT_VERSION << 8 | kind_number(kind));
+        // First, since a half-made region is known by it.
+        fence(Ordering::Release);
         store(SIZE_AT, size);
         store(SEED_AT, seed);
         store(SHARED_SEED_AT, shared_seed);
@@ -268,10 +280,12 @@ impl OpenRegion {
 
     /// The table of the processes that share the region; empty if none can.
     fn processes(&self) -> &[AtomicU64] {
-        match self.sharing {
-            Sharing::None => &[],
-            Sharing::Owner { .. } | Sharing::Guest { .. } => &self.words[HEADER_WORDS..SHARED_HEADER_WORDS],
-        }
+        if matches!(self.sharing, Sharing::None) { &[] } else { self.table() }
+    }
+
+    /// The same, of a region that is known to have one.
+    fn table(&self) -> &[AtomicU64] {
+        &self.words[HEADER_WORDS..SHARED_HEADER_WORDS]
     }
 
     /// Says that a change begins, until what this answers is dropped. Nothing in a region that is not shared.
@@ -279,7 +293,7 @@ impl OpenRegion {
     pub(crate) fn begin(&self) -> Option<Change<'_>> {
         match self.sharing {
             Sharing::None => None,
-            Sharing::Owner { .. } | Sharing::Guest { .. } => self.sharing.begin(self.processes()),
+            Sharing::Owner { .. } | Sharing::Guest { .. } => self.sharing.begin(self.table()),
         }
     }
 
@@ -360,7 +374,7 @@ impl OpenRegion {
 
 impl Drop for OpenRegion {
     fn drop(&mut self) {
-        if self.sharing.is_guest() {
+        if !matches!(self.sharing, Sharing::None) {
             let words = self.words.clone();
             self.sharing.leave(&words[HEADER_WORDS..SHARED_HEADER_WORDS]);
         }

@@ -7,13 +7,13 @@
 
 use crate::counters::Counter;
 use crate::origins::PackedDot;
-use crate::sharing::Sharing;
+use crate::sharing::Dead;
 use crate::slot::{Slot, SlotState};
 use crate::time::Time;
 use crate::words::Ordering;
 use crate::{Error, Origin};
 
-use super::Table;
+use super::{Found, Table};
 
 /// How far behind the present the time that callers pass in may be, in milliseconds: records this much older than the checkpoint are marked, too.
 const LATE_MS: u64 = 60_000;
@@ -38,64 +38,77 @@ impl Table {
     /// known for sure. What it had not published is published as ours.
     pub(super) fn reopen(&self, origin: Origin) -> Result<(), Error> {
         let _turn = self.replication.lock();
-        let origins = self.parts.origins;
-        let before = origins.own(&self.region);
         let own = self.enter_origin(origin)?;
-        origins.set_own(&self.region, own);
-        let since_ms = self.unmarked_since_ms();
-        for at in 0..self.slots() {
-            self.finish_pending(at);
-            let Some(found) = self.meta_at(at) else { continue };
-            let header = &found.header();
-            let is_marked = self.parts.dirty.is_marked(&self.region, at);
-            let may_be_unmarked = header.stamp.millis() >= since_ms;
-            if header.writer == before && (is_marked || may_be_unmarked) {
-                self.make_own(at);
+        self.parts.origins.set_own(&self.region, own);
+        self.mark_unmarked();
+        for at in self.parts.dirty.in_hand(&self.region) {
+            if at < self.slots() && self.meta_at(at).is_some_and(|found| self.has_news(&found)) {
+                self.mark(at);
             }
         }
-        // Our own changes under way: none yet.
+        // What is marked already may be so without a call.
+        self.parts.dirty.call_anyway(&self.region);
         let dead = self.region.dead_guests();
-        if let Some(audit) = self.region.in_quiet(&dead, || self.audit()) {
-            self.correct(&audit);
-        }
+        self.leaks.suspect();
+        self.look_for_leaks(&dead);
         self.region.bury(dead);
         Ok(())
     }
 
-    /// Records written by dead processes at this time or later may not be marked.
-    fn unmarked_since_ms(&self) -> u64 {
-        self.region.checkpoint().load(Ordering::Relaxed).saturating_sub(LATE_MS)
-    }
-
     /// Owner: puts right what guests that were killed have left, and moves the checkpoint.
     pub(super) fn look_after_guests(&self, now: Time) {
-        if matches!(self.region.sharing(), Sharing::None) {
+        if !self.region.sharing().is_owner() {
             return;
         }
+        // Two threads that give back the same memory would give away what somebody has taken in between.
+        let Some(_turn) = self.recovery.try_lock() else { return };
         let dead = self.region.dead_guests();
         if !dead.is_empty() {
-            let own = self.parts.origins.own(&self.region);
-            let since_ms = self.unmarked_since_ms();
-            for at in 0..self.slots() {
-                self.finish_pending(at);
-                if self.meta_at(at).is_some_and(|found| {
-                    let header = &found.header();
-                    header.writer == own && header.stamp.millis() >= since_ms
-                }) {
-                    self.mark(at);
-                }
-            }
+            self.mark_unmarked();
+            self.parts.dirty.call_anyway(&self.region);
             self.leaks.suspect();
         }
-        if self.leaks.is_due()
-            && let Some(audit) = self.region.in_quiet(&dead, || self.audit())
-        {
-            self.correct(&audit);
-            self.leaks.settle();
-        }
+        self.look_for_leaks(&dead);
         self.region.bury(dead);
         if self.region.in_quiet(&[], || ()).is_some() {
             self.region.checkpoint().store(now.as_millis(), Ordering::Relaxed);
+            if !self.is_settled.load(Ordering::Relaxed)
+                && let Some(_turn) = self.replication.try_lock()
+            {
+                self.parts.origins.settle(&self.region);
+                self.is_settled.store(true, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// Finishes inserts that were begun, and marks what a dead process may have changed without marking it.
+    fn mark_unmarked(&self) {
+        let since_ms = self.region.checkpoint().load(Ordering::Relaxed).saturating_sub(LATE_MS);
+        for at in 0..self.slots() {
+            self.finish_pending(at);
+            if self.meta_at(at).is_some_and(|found| self.may_be_unmarked(&found, since_ms)) {
+                self.mark(at);
+            }
+        }
+    }
+
+    /// Whether a record was written or accessed by a process of ours at this time or later, so that it may not be marked.
+    fn may_be_unmarked(&self, found: &Found, since_ms: u64) -> bool {
+        let header = found.header();
+        let is_written = header.stamp.millis() >= since_ms;
+        // An access keeps the stamp. It is published if it is an eighth of the time-out later than what was, which is more than a tenth of `idle_ms`.
+        let lag_ms = u64::from(header.lag).saturating_mul(self.settings.lag_unit_ms);
+        let is_accessed =
+            self.is_sticky() && header.time_ms >= since_ms && lag_ms >= self.settings.idle_ms / 10;
+        is_written && self.parts.origins.is_ours(&self.region, header.writer) || is_accessed
+    }
+
+    fn look_for_leaks(&self, dead: &[Dead]) {
+        if self.leaks.is_due()
+            && let Some(audit) = self.region.in_quiet(dead, || self.audit())
+        {
+            self.correct(&audit);
+            self.leaks.settle();
         }
     }
 

@@ -1,6 +1,6 @@
 //! Records going out and coming in.
 //!
-//! **What is published.** A dirty slot is published if its record has *news*: it was written here, or it was accessed here later than the cluster knows, or
+//! **What is published.** A dirty slot is published if its record has *news*: it was written here, in this run or an earlier one, or it was accessed here later than the cluster knows, or
 //! it was adopted: its dot was taken away, because it names an origin that cannot answer for it any more.
 //! A slot can be dirty without: a local write that a peer's later write replaced before it was published is nothing to send any
 //! more, and the peer's record keeps the peer's dot. To send it under our name would be harmless for the content, but every node that
@@ -152,9 +152,11 @@ impl Table {
     }
 
     /// See the module's head.
-    fn has_news(&self, found: &Found) -> bool {
-        let header = &found.header();
-        header.writer == self.parts.origins.own(&self.region)
+    pub(super) fn has_news(&self, found: &Found) -> bool {
+        let header = found.header();
+        let origins = self.parts.origins;
+        origins.is_ours(&self.region, header.writer)
+            || origins.get(&self.region, header.writer).is_none()
             || self.dot(found.at).seq() == 0
             || !header.removed && header.lag > 0
     }
@@ -194,9 +196,7 @@ impl Table {
             };
             let header = &found.header();
             // No origin leaves the table while we hold the lock.
-            let Some(writer) = self.parts.origins.get(&self.region, header.writer) else {
-                return ControlFlow::Continue(());
-            };
+            let writer = self.origin_at(header.writer);
             let dot = Dot { origin: self.settings.origin, seq: seq + 1 };
             if !f(&self.record(dot, &found, writer, header.removed, key, value)) {
                 return ControlFlow::Break(());
@@ -237,7 +237,10 @@ impl Table {
         if let Some(index) = origins.enter(&self.region, origin) {
             return Ok(index);
         }
-        let mut in_use = vec![false; origins.len()];
+        // Blocks are in flight below.
+        let _change = self.region.begin();
+        let under_way = origins.under_way(&self.region);
+        let mut in_use = under_way.clone();
         for at in 0..self.slots() {
             let Some(found) = self.meta_at(at) else { continue };
             for index in [self.dot(at).index(), found.header().writer] {
@@ -247,8 +250,12 @@ impl Table {
             }
         }
         let mut forgotten = origins.forgettable(&self.region, &in_use);
-        if forgotten.is_empty() {
-            forgotten = origins.forgettable(&self.region, &vec![false; origins.len()]);
+        // A write in the name of a forgotten origin is published all the same, see `has_news`, unless another origin has its entry by then.
+        for spared in [under_way, vec![false; origins.len()]] {
+            if !forgotten.is_empty() {
+                break;
+            }
+            forgotten = origins.forgettable(&self.region, &spared);
             let kept = self.take_over(&forgotten);
             forgotten.retain(|index| !kept.contains(index));
         }
