@@ -187,6 +187,12 @@ impl Sharing {
         }
     }
 
+    /// As if the process had been killed: the system lets go of its lock, and nothing else happens.
+    #[cfg(test)]
+    pub(crate) fn die(&mut self) {
+        *self = Self::None;
+    }
+
     pub(crate) const fn is_owner(&self) -> bool {
         matches!(self, Self::Owner { .. })
     }

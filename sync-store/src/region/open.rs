@@ -145,6 +145,12 @@ impl OpenRegion {
         Self::open(&region, zone, kind, size, &Parameters::default()).map(|(open, _)| open)
     }
 
+    /// See [`Sharing::die`].
+    #[cfg(test)]
+    pub(crate) fn die(&mut self) {
+        self.sharing.die();
+    }
+
     /// The region that another process owns; the zone's name is in it.
     pub(crate) fn attach(path: &Path, kind: ZoneKind) -> Result<Self, Error> {
         let file = Sharing::find(path)?;

@@ -29,11 +29,8 @@ fn index(sharing: &Sharing) -> usize {
     sharing.index().expect("it has a place")
 }
 
-/// As if its process had been killed: the system lets go of the lock, and nothing else happens.
 fn kill(mut guest: Sharing) {
-    if let Sharing::Guest { lock, .. } = &mut guest {
-        lock.take();
-    }
+    guest.die();
 }
 
 #[test]

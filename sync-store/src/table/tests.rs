@@ -69,4 +69,6 @@ mod loom_models;
 #[cfg(not(loom))]
 mod plain;
 #[cfg(not(loom))]
+mod recover;
+#[cfg(not(loom))]
 mod stress;
