@@ -71,7 +71,13 @@ pub use builder::NodeBuilder;
 pub use error::Error;
 pub use node::Node;
 
-/// The example of the README compiles.
+/// The examples of the documents compile.
 #[cfg(doctest)]
 #[doc = include_str!("../../README.md")]
 struct Readme;
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/embedding.md")]
+struct Embedding;
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/operations.md")]
+struct Operations;

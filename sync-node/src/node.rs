@@ -18,6 +18,8 @@ use crate::{Error, replication};
 
 /// How long links may take to say goodbye at a graceful stop.
 const GOODBYE_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long tasks that were ended may take to be gone: until they next wait for something.
+const END_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A running node. Clones are handles to the same one; when the last is dropped, the node stops at once.
 ///
@@ -312,6 +314,9 @@ impl Node {
     /// Stops gracefully: publishes everything, waits until all connected peers have acknowledged it or `patience` is over, and says
     /// goodbye. From the first moment [`is_stopping`](Self::is_stopping) is true; whoever writes to the zones should have
     /// stopped by then. True if everything was acknowledged.
+    ///
+    /// Afterwards nothing but the clones of this handle, and the zones that it has handed out, keeps the node's memory. When they are dropped, the files of mapped zones are
+    /// free for another node, in this process too.
     pub async fn shutdown(&self, patience: Duration) -> bool {
         let hub = &self.inner.hub;
         self.inner.stopping.store(true, Ordering::Release);
@@ -342,11 +347,29 @@ impl Node {
                 break;
             }
         }
-        self.stop();
+        self.end().await;
         drained
     }
 
-    /// Stops at once: links are cut, what was not sent is not sent.
+    /// Ends all tasks and waits until none has the zones any more.
+    async fn end(&self) {
+        let tasks = self.inner.tasks.lock().take();
+        if let Some(mut tasks) = tasks {
+            tasks.shutdown().await;
+        }
+        let hub = &self.inner.hub;
+        // Not in one expression: links that are dropped say so to others, who may be waiting for the lock.
+        let links = std::mem::take(&mut *hub.links.lock());
+        drop(links);
+        // Tasks of those tasks are ended with them, but gone only when the runtime has seen to each.
+        let is_shared = || Arc::strong_count(hub) > 1 || Arc::strong_count(&hub.shared) > 1;
+        let deadline = Instant::now() + END_TIMEOUT;
+        while is_shared() && Instant::now() < deadline {
+            sleep(Duration::from_millis(1)).await;
+        }
+    }
+
+    /// Stops at once: links are cut, what was not sent is not sent. Does not wait until everything is gone, as [`shutdown`](Self::shutdown) does.
     pub fn stop(&self) {
         self.inner.stopping.store(true, Ordering::Release);
         self.inner.tasks.lock().take();

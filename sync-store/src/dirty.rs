@@ -251,6 +251,9 @@ fn wait_called(words: &[AtomicU64], timeout: Duration) {
 struct Listener {
     shared: Arc<Listening>,
     thread: Option<JoinHandle<()>>,
+    /// Where the thread waits.
+    words: Words,
+    head: Section,
 }
 
 #[derive(Debug, Default)]
@@ -266,8 +269,9 @@ impl Listener {
         const PATIENCE: Duration = Duration::from_millis(100);
         let shared = Arc::new(Listening::default());
         let listening = Arc::clone(&shared);
+        let region = words.clone();
         let work = move || {
-            let words = &words[head.start()..head.start() + head.len()];
+            let words = &region[head.start()..head.start() + head.len()];
             while !listening.ended.load(Ordering::SeqCst) {
                 if !listening.wanted.load(Ordering::SeqCst) {
                     std::thread::park();
@@ -281,7 +285,7 @@ impl Listener {
         };
         // Without a thread (a system at its limits) changes of other processes wait for the next one of this process.
         let thread = std::thread::Builder::new().name("zone-listener".to_owned()).spawn(work).ok();
-        Self { shared, thread }
+        Self { shared, thread, words, head }
     }
 
     fn listen(&self) {
@@ -298,6 +302,7 @@ impl Drop for Listener {
         self.shared.ended.store(true, Ordering::SeqCst);
         if let Some(thread) = self.thread.take() {
             thread.thread().unpark();
+            wake_waiters(&self.words[self.head.start() + CALLED]);
             // It cannot have panicked; and if it had, there would be nothing to do about it.
             let _ = thread.join();
         }

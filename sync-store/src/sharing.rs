@@ -48,11 +48,24 @@ pub(crate) enum Sharing {
     Guest { index: usize, lock_path: PathBuf, lock: Option<File> },
 }
 
+/// A file that has to be made gets exactly this mode, whatever the umask of the process.
 fn open(path: &Path, create: bool, mode: u32) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(create).truncate(false);
     #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, mode);
+    if create {
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, mode);
+        match options.clone().create_new(true).open(path) {
+            Ok(file) => {
+                file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(mode))?;
+                return Ok(file);
+            }
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(error),
+        }
+    }
+    #[cfg(not(unix))]
+    let _ = mode;
     options.open(path)
 }
 

@@ -118,3 +118,71 @@ fn a_port_in_use_is_named_with_its_line_and_nothing_is_started() {
         assert!(dialled.is_err(), "a node that could not listen has dialled its peer from {dialled:?}");
     }
 }
+
+#[test]
+fn a_zone_file_that_cannot_be_used_is_named_with_its_line() {
+    const ONE: &str = "[[keyval_zone]]\nname = \"one\"\nsize = \"1m\"\nmap_file = \"one.zone\"\n";
+    const SESSIONS: &str =
+        "[[sticky_zone]]\nname = \"sessions\"\nsize = \"1m\"\nmap_file = \"sessions.zone\"\n";
+    let cluster = Cluster::new(&["a", "b"], &format!("{ONE}{SESSIONS}"));
+    let directory = cluster.directory();
+    let other = |zones: &str| {
+        let config = Config { zones: zones.to_owned(), ..cluster.config("b") };
+        Config { encryption: Encryption::Plain, ..config }.to_toml()
+    };
+    let checked = |text: &str| {
+        fs::write(directory.join("node.toml"), text).expect("writable");
+        let ended = run_to_end(directory, &["check", "-c", "node.toml"], LIMIT);
+        assert_eq!(ended.status.code(), Some(0), "{ended:?}");
+    };
+    let refused_run = |text: &str, words: &[&str]| {
+        refused(directory, "run", text, line_of(text, "map_file"), words);
+    };
+
+    // A check makes nothing, and is no matter to a node that runs.
+    checked(&other(ONE));
+    assert!(!directory.join("one.zone").exists());
+    let a = cluster.start_with(plain(&cluster));
+    a.wait_live();
+    a.api.add("one", "colour", "green");
+    checked(&other(ONE));
+    refused_run(&other(ONE), &["one.zone", "owned by another process", "another file"]);
+    assert_eq!(a.api.value("one", "colour").as_deref(), Some("green"));
+    a.quit();
+
+    let notes = "not a zone ".repeat(1 << 20);
+    let (notes, other_notes) = (&notes[..1 << 20], &notes[..1 << 10]);
+    fs::write(directory.join("notes"), notes).expect("writable");
+    fs::write(directory.join("other-notes"), other_notes).expect("writable");
+    for (text, words) in [
+        (ONE.replace("name = \"one\"", "name = \"two\""), ["name of the zone one, not two", "another file"]),
+        (ONE.replace("one.zone", "sessions.zone"), ["kind of zone 2, not 1", "2 sticky"]),
+        (ONE.replace("1m", "2m"), ["size 1048576, not 2097152", "move the file away"]),
+        (format!("{ONE}record_size = 100\n"), ["record_size 48, not 100", "move the file away"]),
+        (format!("{ONE}type = \"ip\"\n"), ["type", "move the file away"]),
+        (ONE.replace("one.zone", "notes"), ["holds no zone", "another file"]),
+        (ONE.replace("one.zone", "other-notes"), ["size 1024, not 1048576", "move the file away"]),
+    ] {
+        checked(&other(&text));
+        refused_run(&other(&text), &words);
+    }
+    for (file, text) in [("notes", notes), ("other-notes", other_notes)] {
+        assert!(fs::read_to_string(directory.join(file)).expect("readable") == text, "{file} is as it was");
+    }
+    let text = other(ONE).replace("[zone_sync]\n", "[zone_sync]\nbuffers = { number = 8, size = \"8k\" }\n");
+    refused_run(&text, &["max_record", "buffers"]);
+
+    for command in ["run", "check"] {
+        for mode in ["rw", "0777", "0400"] {
+            let text = other(&format!("{ONE}map_mode = {mode:?}\n"));
+            refused(directory, command, &text, line_of(&text, "map_mode"), &[mode, "0600", "0660"]);
+        }
+        let text = other(&ONE.replace("one.zone", "absent/one.zone"));
+        refused(directory, command, &text, line_of(&text, "map_file"), &["absent", "no folder"]);
+    }
+
+    // After all that it is still there for whom it belongs to.
+    let a = cluster.start_with(plain(&cluster));
+    a.wait_live();
+    assert_eq!(a.api.value("one", "colour").as_deref(), Some("green"));
+}

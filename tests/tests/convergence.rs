@@ -146,7 +146,7 @@ impl Table for KeyvalZone {
     }
 
     fn read(&self, key: &[u8], now: Time) -> Option<Vec<u8>> {
-        self.get(key, now)
+        self.get(key, now).map(Into::into)
     }
 }
 
@@ -164,7 +164,7 @@ impl Table for StickyZone {
     }
 
     fn read(&self, key: &[u8], now: Time) -> Option<Vec<u8>> {
-        self.peek(key, now)
+        self.peek(key, now).map(Into::into)
     }
 }
 

@@ -1,10 +1,13 @@
 //! From a configuration to the parts of a node, and from what they object to back to a line of the file.
 
+use std::path::Path;
+
 use anyhow::Result;
 use sync_node::config::{Config, Delay, KeyvalType, Ssl, ZoneSync};
 use sync_node::{Error, Node, NodeBuilder};
 use sync_store::{
-    KeyvalZone, KeyvalZoneBuilder, LimitZone, LimitZoneBuilder, MatchBy, StickyZone, StickyZoneBuilder,
+    KeyvalZone, KeyvalZoneBuilder, LimitZone, LimitZoneBuilder, MatchBy, Region, StickyZone,
+    StickyZoneBuilder,
 };
 use sync_transport::{DiscoveryOptions, Pem, TlsConfig, TlsOptions};
 
@@ -31,17 +34,18 @@ pub(crate) fn builder(config: &Config) -> NodeBuilder {
     builder
 }
 
-/// Makes the zones and reads the certificates, and lets go of them again.
+/// Makes the zones and reads the certificates, and lets go of them again. Mapped zones are made elsewhere: their files may be those of a node that
+/// runs, and are not to be made by a check.
 pub(crate) fn check(config: &Config) -> Result<()> {
     let at = |error: Error| located(config, &error);
     for zone in &config.keyval_zones {
-        keyval(zone).build().map_err(|error| at(error.into()))?;
+        keyval(zone).region(Region::anonymous()).build().map_err(|error| at(error.into()))?;
     }
     for zone in &config.sticky_zones {
-        sticky(zone).build().map_err(|error| at(error.into()))?;
+        sticky(zone).region(Region::anonymous()).build().map_err(|error| at(error.into()))?;
     }
     for zone in &config.limit_req_zones {
-        limit(zone).build().map_err(|error| at(error.into()))?;
+        limit(zone).region(Region::anonymous()).build().map_err(|error| at(error.into()))?;
     }
     if let Some(ssl) = config.zone_sync.as_ref().and_then(|zone_sync| zone_sync.ssl.as_ref()) {
         TlsConfig::load(&tls(ssl)).map_err(|error| at(error.into()))?;
@@ -95,7 +99,9 @@ fn keyval(zone: &sync_node::config::KeyvalZone) -> KeyvalZoneBuilder {
             // The type that is meant where nothing is said.
             _ => MatchBy::Exact,
         })
-        .tombstone_retention(zone.tombstone_retention);
+        .record_size(bytes(zone.record_size))
+        .tombstone_retention(zone.tombstone_retention)
+        .region(zone.region.clone());
     match zone.timeout {
         Some(timeout) => builder.timeout(timeout),
         None => builder,
@@ -106,7 +112,9 @@ fn sticky(zone: &sync_node::config::StickyZone) -> StickyZoneBuilder {
     StickyZone::builder(&zone.name)
         .size(zone.size)
         .timeout(zone.timeout)
+        .record_size(bytes(zone.record_size))
         .tombstone_retention(zone.tombstone_retention)
+        .region(zone.region.clone())
 }
 
 fn limit(zone: &sync_node::config::LimitReqZone) -> LimitZoneBuilder {
@@ -119,6 +127,7 @@ fn limit(zone: &sync_node::config::LimitReqZone) -> LimitZoneBuilder {
             _ => sync_store::Delay::Nodelay,
         })
         .dry_run(zone.dry_run)
+        .region(zone.region.clone())
 }
 
 /// A size of the file as one of memory; one that no memory has is refused by whoever gets it.
@@ -134,6 +143,13 @@ pub(crate) fn located(config: &Config, error: &Error) -> anyhow::Error {
         Error::Zone(sync_store::Error::InvalidSetting { zone, setting, .. }) => {
             zone_key(config, zone, setting)
         }
+        Error::Zone(error) => match file_of(error) {
+            Some(path) => {
+                let key = map_file_key(config, path);
+                return anyhow::anyhow!("{}: {error}{}", config.location(&key), remedy(error));
+            }
+            None => String::new(),
+        },
         Error::Transport(sync_transport::Error::Bind { .. }) => "zone_sync.listen".to_owned(),
         Error::Transport(
             sync_transport::Error::Certificate { option, .. }
@@ -143,6 +159,46 @@ pub(crate) fn located(config: &Config, error: &Error) -> anyhow::Error {
         _ => String::new(),
     };
     anyhow::anyhow!("{}: {error}", config.location(&key))
+}
+
+/// The zone's file that an error is about.
+fn file_of(error: &sync_store::Error) -> Option<&Path> {
+    match error {
+        sync_store::Error::Region { path, .. }
+        | sync_store::Error::NotARegion { path }
+        | sync_store::Error::RegionMismatch { path, .. }
+        | sync_store::Error::RegionInUse { path } => Some(path),
+        _ => None,
+    }
+}
+
+/// What to do about it, for the end of the message.
+fn remedy(error: &sync_store::Error) -> &'static str {
+    match error {
+        sync_store::Error::RegionInUse { .. } => "; stop that one, or give this zone another file",
+        sync_store::Error::NotARegion { .. } => "; give this zone another file, or move that one away",
+        sync_store::Error::RegionMismatch { what: "max_record", .. } => {
+            "; it follows from `buffers` of [zone_sync]: set that back, or move the file away to begin with an empty zone"
+        }
+        sync_store::Error::RegionMismatch { what: "kind of zone", .. } => {
+            " (1 is keyval, 2 sticky, 3 limit_req); give this zone another file"
+        }
+        sync_store::Error::RegionMismatch { what: "name of the zone", .. } => "; give this zone another file",
+        sync_store::Error::RegionMismatch { .. } => {
+            "; set that back, or move the file away to begin with an empty zone"
+        }
+        _ => "",
+    }
+}
+
+/// The path of the setting that names a zone's file.
+fn map_file_key(config: &Config, path: &Path) -> String {
+    let keyvals = config.keyval_zones.iter().map(|zone| (&zone.name, &zone.region));
+    let stickies = config.sticky_zones.iter().map(|zone| (&zone.name, &zone.region));
+    let limits = config.limit_req_zones.iter().map(|zone| (&zone.name, &zone.region));
+    let mut zones = keyvals.chain(stickies).chain(limits);
+    let zone = zones.find(|(_, region)| region.path() == Some(path));
+    zone.map_or_else(String::new, |(name, _)| zone_key(config, name, "map_file"))
 }
 
 /// The path of a zone's setting in the file.

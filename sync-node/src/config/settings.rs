@@ -5,7 +5,7 @@ use crate::api::Grants;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
-use sync_store::Rate;
+use sync_store::{Rate, Region};
 use sync_transport::{Address, Server, TlsVersion};
 
 /// `[zone_sync]`: synchronization with other nodes.
@@ -103,6 +103,10 @@ pub struct KeyvalZone {
     pub sync: bool,
     /// How long removed records are remembered. Default: that of `[zone_sync]`.
     pub tombstone_retention: Duration,
+    /// The usual bytes of key and value together: how the zone shares its memory between index and records. Default: 48.
+    pub record_size: u64,
+    /// Where the memory comes from, and who may use it beside the node: `map_file`, `map_mode`, `huge_pages`, `prefault`. Default: memory of the node alone.
+    pub region: Region,
 }
 
 /// How a searched key is compared with the keys of the records.
@@ -132,6 +136,10 @@ pub struct StickyZone {
     pub sync: bool,
     /// How long removed records are remembered. Default: that of `[zone_sync]`.
     pub tombstone_retention: Duration,
+    /// The usual bytes of key and value together: how the zone shares its memory between index and records. Default: 48.
+    pub record_size: u64,
+    /// Where the memory comes from, and who may use it beside the node: `map_file`, `map_mode`, `huge_pages`, `prefault`. Default: memory of the node alone.
+    pub region: Region,
 }
 
 /// `[[limit_req_zone]]`: request limits. What a check does not say itself comes from here. (`limit_req_zone`, `limit_req`)
@@ -152,6 +160,8 @@ pub struct LimitReqZone {
     pub dry_run: bool,
     /// Whether the zone synchronizes. Default: true. (`sync`)
     pub sync: bool,
+    /// Where the memory comes from, and who may use it beside the node: `map_file`, `map_mode`, `huge_pages`, `prefault`. Default: memory of the node alone.
+    pub region: Region,
 }
 
 /// Which of the early requests, those within the burst, wait for their turn.

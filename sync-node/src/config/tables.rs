@@ -1,8 +1,12 @@
 //! The tables of the file: which keys each has, their defaults, and how they must agree with each other.
 
 use super::reader::{Report, Section};
-use super::values::{self, Parsed, count, display_size, flag, list, name, positive_time, size, text, time};
-use super::{Api, Buffers, Delay, KeyvalType, KeyvalZone, LimitReqZone, LogLevel, Ssl, StickyZone, ZoneSync};
+use super::values::{
+    self, Parsed, count, display_size, flag, list, mode, name, positive_time, size, text, time,
+};
+use super::{
+    Api, Buffers, Delay, KeyvalType, KeyvalZone, LimitReqZone, LogLevel, Place, Ssl, StickyZone, ZoneSync,
+};
 use crate::api::Grants;
 use crate::api::access::{AccessList, Range};
 use crate::api::users::UsersFile;
@@ -10,7 +14,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use sync_store::Rate;
+use sync_store::{Rate, Region};
 use sync_transport::{Address, Server, TlsVersion};
 use toml::de::{DeTable, DeValue};
 
@@ -31,6 +35,8 @@ const TOMBSTONE_RETENTION: Duration = Duration::from_secs(3_600);
 const STICKY_TIMEOUT: Duration = Duration::from_secs(600);
 const VERIFY_DEPTH: u64 = 1;
 const DNS_PORT: u16 = 53;
+/// A key of 16 bytes and a value of 32: what zones take for usual if not said otherwise.
+const RECORD_SIZE: u64 = 48;
 
 /// The tables of a file. Values that were wrong and reported are replaced by their defaults, and zones without what they need are left out.
 pub(super) struct Tables {
@@ -56,30 +62,21 @@ pub(super) fn read(report: &Report, root: &DeTable<'_>) -> Tables {
             .problem(0, "neither [zone_sync] nor [api]: the node would have nothing to do; add one of them");
     }
     let (zone_sync, retention) = zone_sync_table.map_or((None, TOMBSTONE_RETENTION), zone_sync);
-    let mut names = BTreeMap::new();
-    let mut named = |section: &Section<'_, '_>, name: &Option<String>| {
-        let Some(name) = name else { return };
-        let place = section.report().place(section.position("name"));
-        if let Some(first) = names.insert(name.clone(), place) {
-            let message =
-                format!("zone `{name}` exists already, at line {}; give this one another name", first.line);
-            section.problem("name", message);
-        }
-    };
+    let mut taken = Taken::default();
     let keyval_zones = root
         .tables("keyval_zone")
         .into_iter()
-        .filter_map(|zone| keyval_zone(zone, retention, &mut named))
+        .filter_map(|zone| keyval_zone(zone, retention, &mut taken))
         .collect();
     let sticky_zones = root
         .tables("sticky_zone")
         .into_iter()
-        .filter_map(|zone| sticky_zone(zone, retention, &mut named))
+        .filter_map(|zone| sticky_zone(zone, retention, &mut taken))
         .collect();
     let limit_req_zones = root
         .tables("limit_req_zone")
         .into_iter()
-        .filter_map(|zone| limit_req_zone(zone, &mut named))
+        .filter_map(|zone| limit_req_zone(zone, &mut taken))
         .collect();
     let api = api_table.and_then(api);
     root.finish();
@@ -235,35 +232,103 @@ fn ssl(mut table: Section<'_, '_>) -> Option<Ssl> {
     })
 }
 
-type Named<'n> = &'n mut dyn FnMut(&Section<'_, '_>, &Option<String>);
+/// What a zone has to have for itself, with the place of the zone that has it.
+#[derive(Default)]
+struct Taken {
+    names: BTreeMap<String, Place>,
+    files: BTreeMap<PathBuf, Place>,
+}
 
-fn keyval_zone(mut table: Section<'_, '_>, retention: Duration, named: Named<'_>) -> Option<KeyvalZone> {
+impl Taken {
+    fn name(&mut self, section: &Section<'_, '_>, name: &str) {
+        let place = section.report().place(section.position("name"));
+        if let Some(first) = self.names.insert(name.to_owned(), place) {
+            let message =
+                format!("zone `{name}` exists already, at line {}; give this one another name", first.line);
+            section.problem("name", message);
+        }
+    }
+
+    fn file(&mut self, section: &Section<'_, '_>, path: &Path) {
+        let place = section.report().place(section.position("map_file"));
+        if let Some(first) = self.files.insert(path.to_owned(), place) {
+            let message = format!(
+                "`map_file` {} holds the zone at line {} already; give this one another file",
+                path.display(),
+                first.line
+            );
+            section.problem("map_file", message);
+        }
+    }
+}
+
+/// Where the memory of a zone comes from.
+fn region(table: &mut Section<'_, '_>, taken: &mut Taken) -> Region {
+    let folder = table.report().folder().to_owned();
+    let file = table.read("map_file", |value| zone_file(&folder, value));
+    let mode = table.read("map_mode", mode);
+    let huge_pages = table.read("huge_pages", flag);
+    let prefault = table.read("prefault", flag);
+    if table.has("map_mode") && !table.has("map_file") {
+        table.problem(
+            "map_mode",
+            "`map_mode` says nothing without `map_file`; add that, or remove `map_mode`",
+        );
+    }
+    let mut region = file.map_or_else(Region::anonymous, Region::map_file);
+    region.path().into_iter().for_each(|path| taken.file(table, path));
+    if let Some(mode) = mode {
+        region = region.mode(mode);
+    }
+    if let Some(huge_pages) = huge_pages {
+        region = region.huge_pages(huge_pages);
+    }
+    if let Some(prefault) = prefault {
+        region = region.prefault(prefault);
+    }
+    region
+}
+
+fn keyval_zone(mut table: Section<'_, '_>, retention: Duration, taken: &mut Taken) -> Option<KeyvalZone> {
     let name = table.require("name", "\"one\"", name);
-    named(&table, &name);
+    name.iter().for_each(|name| taken.name(&table, name));
     let size = table.require("size", "\"1m\"", size);
     let timeout = table.read("timeout", positive_time);
     let kind = table.read("type", keyval_type).unwrap_or_default();
     let sync = table.read("sync", flag).unwrap_or(true);
     let tombstone_retention = table.read("tombstone_retention", positive_time).unwrap_or(retention);
-    table.refuse("state", "is not possible in this version: records live in memory, and a restarted node gets them back from the others; remove it");
+    let record_size = record_size(&mut table);
+    let region = region(&mut table, taken);
+    table.refuse("state", "is not possible in this version: a restarted node gets its records back from the others, or keeps them in a `map_file`; remove it");
     table.finish();
-    Some(KeyvalZone { name: name?, size: size?, timeout, kind, sync, tombstone_retention })
+    Some(KeyvalZone {
+        name: name?,
+        size: size?,
+        timeout,
+        kind,
+        sync,
+        tombstone_retention,
+        record_size,
+        region,
+    })
 }
 
-fn sticky_zone(mut table: Section<'_, '_>, retention: Duration, named: Named<'_>) -> Option<StickyZone> {
+fn sticky_zone(mut table: Section<'_, '_>, retention: Duration, taken: &mut Taken) -> Option<StickyZone> {
     let name = table.require("name", "\"sessions\"", name);
-    named(&table, &name);
+    name.iter().for_each(|name| taken.name(&table, name));
     let size = table.require("size", "\"1m\"", size);
     let timeout = table.read("timeout", positive_time).unwrap_or(STICKY_TIMEOUT);
     let sync = table.read("sync", flag).unwrap_or(true);
     let tombstone_retention = table.read("tombstone_retention", positive_time).unwrap_or(retention);
+    let record_size = record_size(&mut table);
+    let region = region(&mut table, taken);
     table.finish();
-    Some(StickyZone { name: name?, size: size?, timeout, sync, tombstone_retention })
+    Some(StickyZone { name: name?, size: size?, timeout, sync, tombstone_retention, record_size, region })
 }
 
-fn limit_req_zone(mut table: Section<'_, '_>, named: Named<'_>) -> Option<LimitReqZone> {
+fn limit_req_zone(mut table: Section<'_, '_>, taken: &mut Taken) -> Option<LimitReqZone> {
     let name = table.require("name", "\"req\"", name);
-    named(&table, &name);
+    name.iter().for_each(|name| taken.name(&table, name));
     let size = table.require("size", "\"1m\"", size);
     let rate = table.require("rate", "\"100r/s\"", rate);
     let burst = table.read("burst", count).unwrap_or(0);
@@ -274,9 +339,14 @@ fn limit_req_zone(mut table: Section<'_, '_>, named: Named<'_>) -> Option<LimitR
     if delay_after.is_some() && nodelay {
         table.problem("nodelay", "`nodelay` contradicts `delay`; remove one of them");
     }
+    let region = region(&mut table, taken);
     table.finish();
     let delay = if nodelay { Delay::Nodelay } else { Delay::After(delay_after.unwrap_or(0)) };
-    Some(LimitReqZone { name: name?, size: size?, rate: rate?, burst, delay, dry_run, sync })
+    Some(LimitReqZone { name: name?, size: size?, rate: rate?, burst, delay, dry_run, sync, region })
+}
+
+fn record_size(table: &mut Section<'_, '_>) -> u64 {
+    table.read("record_size", size).unwrap_or(RECORD_SIZE)
 }
 
 fn api(mut table: Section<'_, '_>) -> Option<Api> {
@@ -363,4 +433,23 @@ fn existing_file(folder: &Path, value: &DeValue<'_>) -> Parsed<PathBuf> {
         Ok(_) => Ok(path),
         Err(error) => Err(format!("cannot be read: {}: {error}", path.display())),
     }
+}
+
+/// A file that is there or can be made. It is not opened: a running node may have it.
+fn zone_file(folder: &Path, value: &DeValue<'_>) -> Parsed<PathBuf> {
+    let path = folder.join(text(value)?);
+    let folder = match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    };
+    if path.as_os_str().is_empty() || path.is_dir() {
+        return Err("must name a file, such as \"/dev/shm/sessions.zone\"".to_owned());
+    }
+    if !folder.is_dir() {
+        return Err(format!(
+            "cannot be made: there is no folder {}; make it, or name another",
+            folder.display()
+        ));
+    }
+    Ok(path)
 }

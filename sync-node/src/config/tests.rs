@@ -1,5 +1,6 @@
 use super::*;
 use std::time::Duration;
+use sync_store::Region;
 
 const API: &str = "[api]\nlisten = \"127.0.0.1:8080\"\n";
 
@@ -160,7 +161,7 @@ auth_basic_user_file = "/nonexistent/users"
 11:38: unknown key `sice` in [zone_sync.buffers]; did you mean `size`?
 12:1: unknown key `tls` in [zone_sync]; it knows listen, servers, resolve, resolver, valid, interval, connect_timeout, connect_retry_interval, timeout, buffers, max_frame, recv_buffer_size, max_clock_skew, shutdown_timeout, tombstone_retention, ssl
 16:8: `size` "32kb" is not a size; write a number with k, m or g, such as "32k", "1m" or "1g"
-17:9: `state` is not possible in this version: records live in memory, and a restarted node gets them back from the others; remove it
+17:9: `state` is not possible in this version: a restarted node gets its records back from the others, or keeps them in a `map_file`; remove it
 18:8: `type` "cidr" is not a type of keys; write string, ip or prefix
 20:1: [[keyval_zone]] needs `name`; add name = "one"
 21:8: `size` must be larger than 0
@@ -259,6 +260,95 @@ fn files_are_looked_for_beside_the_configuration() {
             "{}: cannot read the configuration: No such file or directory (os error 2)",
             missing.display()
         )
+    );
+}
+
+#[test]
+fn zones_say_where_their_memory_comes_from() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let text = format!(
+        "{API}
+        [[keyval_zone]]
+        name = 'one'
+        size = '1m'
+        record_size = 100
+        map_file = 'one.zone'
+        map_mode = '0660'
+        huge_pages = false
+        prefault = true
+        [[keyval_zone]]
+        name = 'two'
+        size = '1m'
+        [[sticky_zone]]
+        name = 'sessions'
+        size = '1m'
+        record_size = '1k'
+        map_file = 'sessions.zone'
+        [[limit_req_zone]]
+        name = 'req'
+        size = '1m'
+        rate = '1r/s'
+        map_file = '{}/req.zone'
+        map_mode = '600'",
+        folder.path().display()
+    );
+    let config = Config::parse(&text, &folder.path().join("node.toml")).expect("good");
+    let file = |name: &str| Region::map_file(folder.path().join(name));
+    let [one, two] = &config.keyval_zones[..] else { panic!("two zones") };
+    assert_eq!(one.region, file("one.zone").mode(0o660).huge_pages(false).prefault(true));
+    assert_eq!(one.record_size, 100);
+    assert_eq!((&two.region, two.record_size), (&Region::anonymous(), 48));
+    assert_eq!(config.sticky_zones[0].region, file("sessions.zone"));
+    assert_eq!(config.sticky_zones[0].record_size, 1024);
+    assert_eq!(config.limit_req_zones[0].region, file("req.zone").mode(0o600));
+    assert_eq!(std::fs::read_dir(folder.path()).expect("a folder").count(), 0, "nothing was made");
+}
+
+#[test]
+fn a_zone_that_cannot_be_mapped_is_explained() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().display();
+    let errors = |lines: &str| {
+        let text = format!("{API}[[keyval_zone]]\nname = 'one'\nsize = '1m'\n{lines}");
+        let errors = Config::parse(&text, &folder.path().join("n.toml")).expect_err("errors").to_string();
+        errors.replace(&format!("{path}/n.toml:"), "")
+    };
+    assert_eq!(
+        errors("map_file = 'absent/one.zone'"),
+        format!(
+            "6:12: `map_file` cannot be made: there is no folder {path}/absent; make it, or name another"
+        )
+    );
+    assert_eq!(
+        errors("map_file = '.'"),
+        "6:12: `map_file` must name a file, such as \"/dev/shm/sessions.zone\""
+    );
+    assert_eq!(errors("map_file = ''"), errors("map_file = '.'"));
+    assert_eq!(
+        errors("map_mode = '0660'"),
+        "6:12: `map_mode` says nothing without `map_file`; add that, or remove `map_mode`"
+    );
+    for mode in ["rw", "0777", "0060", "1600", "066", "06600", "0o600", "", "0620"] {
+        assert_eq!(
+            errors(&format!("map_file = 'one.zone'\nmap_mode = '{mode}'")),
+            format!(
+                "7:12: `map_mode` {mode:?} is not a mode for a zone's file; write \"0600\" for the node's user alone, or \"0660\" to let its group attach"
+            )
+        );
+    }
+    assert_eq!(
+        errors("map_file = 'one.zone'\nmap_mode = 600"),
+        "7:12: `map_mode` must be octal digits in quotes, such as \"0600\" or \"0660\", not a number"
+    );
+    assert_eq!(
+        errors("map_file = 'one.zone'\nhuge_pages = 'on'\nprefault = 1\nrecord_size = 0"),
+        "7:14: `huge_pages` must be true or false without quotes
+8:12: `prefault` must be true or false, not a number
+9:15: `record_size` must be larger than 0"
+    );
+    assert_eq!(
+        errors("map_file = 'z'\n[[sticky_zone]]\nname = 'two'\nsize = '1m'\nmap_file = './z'"),
+        format!("10:12: `map_file` {path}/./z holds the zone at line 6 already; give this one another file")
     );
 }
 

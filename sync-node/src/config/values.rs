@@ -169,6 +169,25 @@ pub fn parse_time(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// `0600`: the permissions of a zone's file, in octal digits as for `chmod`. Its owner is the node itself, which must be able to open it again.
+pub(super) fn mode(value: &DeValue<'_>) -> Parsed<u32> {
+    let Some(text) = value.as_str() else {
+        return Err(format!(
+            "must be octal digits in quotes, such as \"0600\" or \"0660\", not {}",
+            kind(value)
+        ));
+    };
+    let digits = text.strip_prefix('0').filter(|digits| digits.len() == 3).unwrap_or(text).as_bytes();
+    match digits {
+        [b'6', rest @ ..] if rest.len() == 2 && rest.iter().all(|digit| b"046".contains(digit)) => {
+            Ok(digits.iter().fold(0, |mode, digit| mode << 3 | u32::from(digit - b'0')))
+        }
+        _ => Err(format!(
+            "{text:?} is not a mode for a zone's file; write \"0600\" for the node's user alone, or \"0660\" to let its group attach"
+        )),
+    }
+}
+
 /// What a value is, in words.
 fn kind(value: &DeValue<'_>) -> &'static str {
     match value {

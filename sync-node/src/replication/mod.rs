@@ -92,8 +92,14 @@ pub(crate) struct Shared {
 
 impl Shared {
     pub(crate) fn new(identity: Identity, settings: Settings, zones: Vec<Arc<dyn Replica>>) -> Self {
-        let repair =
-            Mutex::new(Repair::new(zones.len(), settings.repair_grace, settings.heartbeat_interval * 3));
+        let mut repair = Repair::new(zones.len(), settings.repair_grace, settings.heartbeat_interval * 3);
+        for (id, replica) in zones.iter().enumerate() {
+            // A mapped zone from an earlier run, which may have been killed while a peer sent: a link that was lost.
+            let stats = replica.stats();
+            if stats.records + stats.tombstones > 0 {
+                repair.suspect_orphans(id);
+            }
+        }
         let zones = zones
             .into_iter()
             .enumerate()
@@ -104,7 +110,7 @@ impl Shared {
                 ReplicatedZone { replica, log: Mutex::new(log) }
             })
             .collect();
-        Self { identity, settings, zones, repair }
+        Self { identity, settings, zones, repair: Mutex::new(repair) }
     }
 
     /// Publishes what is dirty in a zone; true if anything was.

@@ -61,7 +61,7 @@ struct ZoneRepair {
 enum Orphans {
     #[default]
     None,
-    /// A link was lost that had brought some.
+    /// A link was lost that had brought some, in this run or, as far as is known, in the one that left the zone as it was found.
     Suspected,
     /// The origin may come back; from then on it is not waited for.
     AdoptAt(Duration),
@@ -115,7 +115,7 @@ impl Repair {
         }
     }
 
-    /// A link was lost after it had brought records of the zone beyond its vector.
+    /// A link was lost after it had brought records of the zone beyond its vector; or may have been, in an earlier run.
     pub(crate) fn suspect_orphans(&mut self, zone: usize) {
         self.zones[zone].orphans = Orphans::Suspected;
     }

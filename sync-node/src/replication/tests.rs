@@ -5,7 +5,9 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 use sync_proto::framing::parse_length;
 use sync_proto::wire::refuse::Code;
-use sync_store::{Check, Expiry, KeyvalZone, LimitZone, MatchBy, Rate, StickyZone};
+use sync_store::{
+    Check, Dot, Expiry, KeyvalZone, LimitZone, MatchBy, Rate, Record, Stamp, State, StickyZone,
+};
 
 use super::inbound::{self, Inbound};
 use super::outbound::{self, Outbound};
@@ -368,6 +370,25 @@ fn what_a_node_sent_to_one_peer_before_it_died_reaches_the_others() {
 }
 
 #[test]
+fn orphans_that_a_killed_node_left_in_its_mapped_zones_reach_the_others() {
+    let mut reopened = node(2);
+    // From a peer that has died since, in a catch-up that was cut off when this node was killed: beyond every vector.
+    let publisher = Origin::from_raw(9).expect("not zero");
+    let stamp = Stamp::from_time(START);
+    let state = State::Value { value: b"orphan", stamp, writer: publisher, time_ms: 0 };
+    let record = Record { key: b"key", dot: Dot { origin: publisher, seq: 7 }, state };
+    reopened.keyval.apply_states(START, &mut std::iter::once(record)).expect("it fits");
+    let replicas = reopened.shared.zones.iter().map(|zone| Arc::clone(&zone.replica)).collect();
+    reopened.shared = Arc::new(Shared::new(reopened.shared.identity.clone(), settings(), replicas));
+
+    let mut net = Net::new(vec![node(1), reopened]);
+    net.mesh();
+    net.settle();
+    assert_eq!(net.get(0, "key").as_deref(), Some("orphan"));
+    net.assert_equal();
+}
+
+#[test]
 fn a_zone_outlives_more_origins_than_it_can_keep_apart() {
     let small = |raw| node_of(raw, "test", 32 << 10);
     let mut net = Net::new(vec![small(1), small(2)]);
@@ -430,7 +451,7 @@ fn a_catch_up_does_not_cover_what_a_full_zone_refused_of_the_stream() {
     let full = (0..).find(|i| zone.set(format!("key-{i}"), [b'x'; 500], now.time, Expiry::Never).is_err());
     let batch = |from_seq_excluded, key: &[u8]| {
         let mut encoder = sync_proto::BatchEncoder::new(0, from_seq_excluded, origin.raw(), 1024);
-        let stamp = sync_store::Stamp::from_raw(now.time.as_millis() << 16).raw();
+        let stamp = Stamp::from_raw(now.time.as_millis() << 16).raw();
         let row = sync_proto::RowRef {
             key,
             value: &[b'y'; 500],

@@ -36,7 +36,7 @@ pub(crate) fn run(role: &str) {
         "counter" => owners::child_counter(&argument),
         "limit-owner" => limits::child_owner(&argument),
         "claims" => limits::child_claims(&argument),
-        "no-umask" => refusals::child_without_umask(&argument),
+        "umasks" => refusals::child_with_umasks(&argument),
         "no-room" => memory::child_without_room(&argument),
         role => panic!("no role {role}"),
     }

@@ -266,14 +266,15 @@ fn there_are_so_many_guests_and_no_more() {
     }
 }
 
-/// Without a umask, so that what is made has the permissions that were asked for.
-pub(crate) fn child_without_umask(dir: &Path) {
-    umask(Mode::empty());
+/// What is made has the permissions that were asked for, whatever the umask.
+pub(crate) fn child_with_umasks(dir: &Path) {
     let mode = |path: &Path| fs::metadata(path).expect("a file").permissions().mode() & 0o7777;
-    for (name, region, expected) in [
-        ("default", Region::map_file(dir.join("default")), 0o600),
-        ("group", Region::map_file(dir.join("group")).mode(0o660), 0o660),
+    for (name, region, expected, mask) in [
+        ("default", Region::map_file(dir.join("default")), 0o600, Mode::empty()),
+        ("group", Region::map_file(dir.join("group")).mode(0o660), 0o660, Mode::empty()),
+        ("masked", Region::map_file(dir.join("masked")).mode(0o660), 0o660, Mode::RWXG | Mode::RWXO),
     ] {
+        umask(mask);
         let path = dir.join(name);
         let owner = KeyvalZone::builder("z").size(SIZE).region(region).build().expect("a zone");
         let guest = KeyvalZone::attach(&path).expect("an owner");
@@ -287,7 +288,7 @@ pub(crate) fn child_without_umask(dir: &Path) {
 #[test]
 fn files_are_for_their_user_unless_said_otherwise() {
     let dir = Dir::new();
-    let child = Child::start("no-umask", dir.path());
+    let child = Child::start("umasks", dir.path());
     child.expect("checked");
     child.end();
 }
