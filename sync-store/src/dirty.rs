@@ -12,6 +12,9 @@
 //! **Wake-up.** A writer sets its bit, then looks whether the publisher was called, and calls it if not. The publisher forgets the call,
 //! then looks at the bits. All four are sequentially consistent, so at least one of the two sees the other. To wake on the count going from 0
 //! to 1 would be wrong: a writer stopped between bit and count lets it fall below zero, and then another's change wakes nobody.
+//!
+//! **What a stopped writer holds up.** Nobody while it marks. While it *calls*, after it was the one to change the word: the publisher, which sleeps on until that
+//! writer goes on or a time-out of its own is over; other writers go on, and take the call for made.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;

@@ -86,7 +86,7 @@ impl Key<'_> {
 /// ```
 #[derive(Debug)]
 pub struct KeyvalZone {
-    table: Table,
+    pub(crate) table: Table,
     match_by: MatchBy,
     timeout_ms: Option<u64>,
 }

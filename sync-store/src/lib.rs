@@ -69,7 +69,8 @@
 //!
 //! Between nodes zones are eventually equal. A reader never sees half a record: every copy is validated against the slot it came from.
 //! `unsafe` is used in one place, where the mapping becomes a slice of atomics; a reader that loses a race copies garbage,
-//! notices, and begins again. The races are model-checked with loom (`RUSTFLAGS="--cfg loom" cargo test --release --lib loom`).
+//! notices, and begins again. The races are model-checked with loom (`RUSTFLAGS="--cfg loom" cargo test --release --lib loom`), and
+//! other tests stop a thread before each of its atomic accesses, for ever, and see that all others go on.
 
 mod block;
 mod blocks;
@@ -89,6 +90,8 @@ mod sharing;
 mod slot;
 mod stamp;
 mod sticky;
+#[cfg(all(test, not(loom)))]
+mod stopped;
 mod table;
 mod threads;
 mod time;

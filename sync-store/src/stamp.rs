@@ -15,15 +15,11 @@
 //! contagious; [`Stamp::check_skew`] keeps such stamps out.
 
 use std::fmt;
-#[cfg(not(loom))]
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-
-#[cfg(loom)]
-use loom::sync::atomic::{AtomicU64, Ordering};
 
 use crate::Error;
 use crate::time::{Time, nanos};
+use crate::words::{AtomicU64, Ordering};
 
 /// Bits of a stamp below the milliseconds.
 const COUNTER_BITS: u32 = 16;

@@ -48,7 +48,7 @@ pub struct Session {
 /// ```
 #[derive(Debug)]
 pub struct StickyZone {
-    table: Table,
+    pub(crate) table: Table,
     timeout_ms: u64,
 }
 
@@ -201,24 +201,43 @@ impl StickyZone {
     /// every reader until the publisher comes.
     #[inline]
     fn touch(&self, found: &Found, session: &[u8], server: &[u8], now: Time) {
-        if now.as_millis() > found.header().time_ms.saturating_add(self.timeout_ms / RECORD_SHARE) {
-            self.record_access(found, session, server, now.as_millis());
+        if self.is_to_be_recorded(found, now.as_millis()) {
+            self.record_access(*found, session, server, now.as_millis());
         }
     }
 
-    /// The record is replaced by one of the same stamp. Whoever else replaced it meanwhile has recorded an access, too; and a zone that is so full that there
-    /// is no block for it has lookups to do, not evictions.
+    #[inline]
+    fn is_to_be_recorded(&self, found: &Found, now_ms: u64) -> bool {
+        now_ms > found.header().time_ms.saturating_add(self.timeout_ms / RECORD_SHARE)
+    }
+
+    /// The record is replaced by one of the same stamp. If somebody else was quicker, it may have been another access; or the publisher, which notes
+    /// what it has told, and then this one is recorded all the same. A zone that is so full that there is no block for it has lookups to do, not
+    /// evictions.
     #[cold]
-    fn record_access(&self, found: &Found, session: &[u8], server: &[u8], now_ms: u64) {
-        let known_ms = self.table.known_ms(&found.header());
-        let lag = self.table.lag(now_ms - known_ms.min(now_ms));
-        let header = Header { time_ms: now_ms, lag, ..found.header() };
-        let draft = Draft { key: session, value: server, header };
+    fn record_access(&self, mut found: Found, session: &[u8], server: &[u8], now_ms: u64) {
+        let Header { stamp, writer, .. } = found.header();
         let _change = self.table.begin();
-        if self.table.replace_within(found, &draft) == Some(true)
-            && now_ms > known_ms.saturating_add(self.timeout_ms / PUBLISH_SHARE)
-        {
-            self.table.mark(found.at);
+        loop {
+            let known_ms = self.table.known_ms(&found.header());
+            let lag = self.table.lag(now_ms - known_ms.min(now_ms));
+            let header = Header { time_ms: now_ms, lag, ..found.header() };
+            match self.table.replace_within(&found, &Draft { key: session, value: server, header }) {
+                Some(true) => {
+                    if now_ms > known_ms.saturating_add(self.timeout_ms / PUBLISH_SHARE) {
+                        self.table.mark(found.at);
+                    }
+                    return;
+                }
+                Some(false) => {}
+                None => return,
+            }
+            let Some(other) = self.table.find_meta(session, self.table.hash(session)) else { return };
+            let is_same = other.header().stamp == stamp && other.header().writer == writer;
+            if !is_same || !self.is_to_be_recorded(&other, now_ms) {
+                return;
+            }
+            found = other;
         }
     }
 }

@@ -8,8 +8,8 @@
 //! | `replicate` | publish, apply, cover, scan, digest |
 //! | `recover` | put right what killed processes left in a region that several share |
 //!
-//! Everything but `replicate` is lock-free: a thread stopped anywhere stops nobody else. Publishing, applying and covering take turns by a
-//! mutex that no request ever meets.
+//! Everything but `replicate` is lock-free: a thread stopped anywhere stops nobody else (`tests/stopped` stops one before each access). Publishing,
+//! applying and covering take turns by a mutex that no request ever meets.
 
 mod read;
 mod recover;

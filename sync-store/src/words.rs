@@ -15,8 +15,15 @@ use std::time::Duration;
 
 #[cfg(loom)]
 pub(crate) use loom::sync::atomic::{AtomicU64, Ordering, fence};
+#[cfg(not(any(test, loom)))]
+pub(crate) use std::sync::atomic::AtomicU64;
 #[cfg(not(loom))]
-pub(crate) use std::sync::atomic::{AtomicU64, Ordering, fence};
+pub(crate) use std::sync::atomic::{Ordering, fence};
+#[cfg(all(test, not(loom)))]
+pub(crate) use stoppable::AtomicU64;
+
+#[cfg(all(test, not(loom)))]
+pub(crate) mod stoppable;
 
 /// Bytes of a word.
 pub(crate) const WORD: usize = 8;
@@ -135,6 +142,8 @@ fn low_half(word: &AtomicU64) -> &std::sync::atomic::AtomicU32 {
 #[inline]
 #[allow(unsafe_code)]
 pub(crate) fn change_pair(pair: &[AtomicU64; 2], seen: [u64; 2], to: [u64; 2]) -> Option<bool> {
+    #[cfg(all(test, not(loom)))]
+    stoppable::ask();
     #[cfg(all(target_arch = "x86_64", not(loom), not(miri)))]
     if std::arch::is_x86_feature_detected!("cmpxchg16b") && std::ptr::from_ref(pair).addr().is_multiple_of(16)
     {

@@ -20,17 +20,17 @@ const LATE_MS: u64 = 60_000;
 
 /// What was found wrong in a quiet moment.
 #[derive(Debug)]
-struct Audit {
+pub(super) struct Audit {
     /// Slots of inserts that were aborted and that nobody waits for.
-    aborted: Vec<(usize, Slot)>,
+    pub(super) aborted: Vec<(usize, Slot)>,
     /// Units that are taken and belong to nothing.
-    leaked: Vec<u32>,
+    pub(super) leaked: Vec<u32>,
     /// Blocks of the reserve that are taken and belong to nothing, as bits.
-    leaked_reserve: u64,
+    pub(super) leaked_reserve: u64,
     /// What to add to figures.
-    corrections: Vec<(Counter, i64)>,
-    lengths: Vec<i64>,
-    overflow: i64,
+    pub(super) corrections: Vec<(Counter, i64)>,
+    pub(super) lengths: Vec<i64>,
+    pub(super) overflow: i64,
 }
 
 impl Table {
@@ -113,7 +113,7 @@ impl Table {
     }
 
     /// Compares everything that is counted or taken with what the slots say.
-    fn audit(&self) -> Audit {
+    pub(super) fn audit(&self) -> Audit {
         let mut held = self.parts.blocks.in_cells(&self.region);
         let [mut records, mut tombstones, mut units, mut overflow] = [0i64; 4];
         let mut aborted = Vec::new();
@@ -161,7 +161,7 @@ impl Table {
     }
 
     /// By differences, since others may be at work again.
-    fn correct(&self, audit: &Audit) {
+    pub(super) fn correct(&self, audit: &Audit) {
         // Not by `Index::empty`: they are not counted in what `overflow` was compared with.
         for &(at, slot) in &audit.aborted {
             self.parts.index.change(&self.region, at, slot, slot.emptied());

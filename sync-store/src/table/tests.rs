@@ -71,4 +71,6 @@ mod plain;
 #[cfg(not(loom))]
 mod recover;
 #[cfg(not(loom))]
+mod stopped;
+#[cfg(not(loom))]
 mod stress;

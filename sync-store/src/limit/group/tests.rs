@@ -137,7 +137,7 @@ mod model {
     fn model(body: impl Fn() + Sync + Send + 'static) {
         let mut builder = loom::model::Builder::new();
         // A loss that three preemptions did not show was found with five; six take ten times as long and show no more.
-        builder.preemption_bound.get_or_insert(5);
+        builder.preemption_bound = Some(5);
         builder.check(body);
     }
 

@@ -6,6 +6,8 @@ use std::time::Duration;
 use super::*;
 use crate::Replica as _;
 
+mod stopped;
+
 fn at(nanos: u64) -> Time {
     Time::from_nanos(1_000_000_000_000 + nanos)
 }

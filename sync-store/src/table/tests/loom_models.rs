@@ -4,6 +4,8 @@ use loom::sync::Arc;
 use loom::thread;
 
 use super::*;
+use crate::slot::SlotState;
+use crate::{Replica, State, StickyZone};
 
 const NOW: Time = Time::from_millis(1_000);
 /// Two words each, so that a torn read shows.
@@ -14,17 +16,19 @@ const THREE: [u8; 16] = [3; 16];
 fn check(preemptions: usize, model: impl Fn() + Sync + Send + 'static) {
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = Some(preemptions);
+    // Those of laying out the region count, too.
+    builder.max_branches = 10_000;
     builder.check(model);
 }
 
 fn small() -> Arc<Table> {
-    Arc::new(table(ZoneKind::Sticky, 2048))
+    Arc::new(table(ZoneKind::Sticky, 3072))
 }
 
 /// A reader meets a replaced record's block while it is filled again.
 #[test]
 fn loom_torn_read_of_a_reused_block() {
-    check(3, || {
+    check(5, || {
         let table = small();
         set(&table, b"k", &ONE, NOW);
         let writer = {
@@ -44,7 +48,7 @@ fn loom_torn_read_of_a_reused_block() {
 /// A slot is emptied and filled again with the same key and block while a reader copies.
 #[test]
 fn loom_remove_and_insert_look_the_same() {
-    check(3, || {
+    check(5, || {
         let table = small();
         set(&table, b"k", &ONE, NOW);
         let writer = {
@@ -72,7 +76,7 @@ fn key_beside(table: &Table, other: &[u8]) -> [u8; 1] {
 /// Two threads insert one key and choose different slots, because one of them empties the slot that the other passes by.
 #[test]
 fn loom_duplicate_insert() {
-    check(2, || {
+    check(4, || {
         let table = small();
         set(&table, b"x", &THREE, NOW);
         let key = key_beside(&table, b"x");
@@ -95,7 +99,7 @@ fn loom_duplicate_insert() {
 /// Two threads replace one record; the one that loses tries again, and no block is lost or freed twice.
 #[test]
 fn loom_replace_against_replace() {
-    check(2, || {
+    check(5, || {
         let table = small();
         set(&table, b"k", &ONE, NOW);
         let before = table.stats().used_bytes;
@@ -114,7 +118,7 @@ fn loom_replace_against_replace() {
 /// A write and its mark against the publisher: the last value is published, now or by the next pass.
 #[test]
 fn loom_publish_against_write() {
-    check(2, || {
+    check(5, || {
         let table = small();
         let at = match set(&table, b"k", &ONE, NOW) {
             Written::Inserted(at) => at,
@@ -131,7 +135,7 @@ fn loom_publish_against_write() {
         let mut published = Vec::new();
         let mut publish = || {
             table.publish(NOW, &mut |record| {
-                if let crate::State::Value { value, .. } = record.state {
+                if let State::Value { value, .. } = record.state {
                     published = value.to_vec();
                 }
                 true
@@ -141,5 +145,139 @@ fn loom_publish_against_write() {
         writer.join().expect("no panic");
         publish();
         assert_eq!(published, TWO);
+    });
+}
+
+/// Writes a record only if the key is not there; whether it did.
+fn insert(table: &Table, key: &[u8], value: &[u8]) -> bool {
+    let written = upsert(table, NOW, key, Put::New(value), |found| match found {
+        Some(_) => Step::Stop,
+        None => Step::Write(table.header(None, NOW, false, 0)),
+    });
+    match written.expect("room") {
+        Written::Inserted(_) => true,
+        Written::Stopped(_) => false,
+        Written::Replaced(_) => panic!("it was not there"),
+    }
+}
+
+/// Of inserters of one key exactly one has inserted, if nobody removes it, and its value is there.
+fn one_has_inserted(table: &Table, key: &[u8], inserters: &[(bool, [u8; 16])]) {
+    let values: Vec<_> = inserters.iter().filter(|(inserted, _)| *inserted).map(|(_, value)| value).collect();
+    assert_eq!(values.len(), 1, "{inserters:?}");
+    assert_eq!(get(table, key).as_deref(), Some(&values[0][..]));
+    assert_eq!(copies(table, key), 1);
+    let state = |at| table.parts.index.load(&table.region, at).state();
+    assert!((0..table.slots()).all(|at| matches!(state(at), SlotState::Empty | SlotState::Live)));
+    assert_eq!(table.stats().records, 1);
+}
+
+fn finish_all(table: &Table) {
+    (0..table.slots()).for_each(|at| table.finish_pending(at));
+}
+
+/// An insert is aborted by another inserter, or finished by it or by the sweeper, before its own thread looks: that thread knows how it ended.
+#[test]
+fn loom_insert_decided_by_another_thread() {
+    check(2, || {
+        let table = small();
+        let other = {
+            let table = table.clone();
+            thread::spawn(move || insert(&table, b"k", &ONE))
+        };
+        let sweeper = {
+            let table = table.clone();
+            thread::spawn(move || finish_all(&table))
+        };
+        let inserted = insert(&table, b"k", &TWO);
+        let others = other.join().expect("no panic");
+        sweeper.join().expect("no panic");
+        one_has_inserted(&table, b"k", &[(inserted, TWO), (others, ONE)]);
+    });
+}
+
+/// The same of three inserters that choose different slots, because a fourth key leaves in the middle.
+#[test]
+fn loom_insert_decided_by_two_other_threads() {
+    check(1, || {
+        let table = small();
+        set(&table, b"x", &[9; 16], NOW);
+        let key = key_beside(&table, b"x");
+        let [one, two] = [ONE, TWO].map(|value| {
+            let table = table.clone();
+            thread::spawn(move || insert(&table, &key, &value))
+        });
+        evict(&table, b"x");
+        finish_all(&table);
+        let inserted = insert(&table, &key, &THREE);
+        let [one, two] = [one, two].map(|other| other.join().expect("no panic"));
+        one_has_inserted(&table, &key, &[(one, ONE), (two, TWO), (inserted, THREE)]);
+    });
+}
+
+const SECOND: u64 = 1_000;
+
+/// A session that was learned at second 1,000 and published.
+fn session() -> Arc<StickyZone> {
+    let zone = StickyZone::builder("z").size(4096).max_record(32).timeout(Duration::from_secs(64));
+    let zone = zone.origin(Origin::from_raw(1).expect("not 0")).build().expect("a zone");
+    zone.learn("k", ONE, Time::from_millis(1_000 * SECOND)).expect("room");
+    zone.publish(NOW, &mut |_| true);
+    Arc::new(zone)
+}
+
+/// An access is recorded in a record that is being replaced by a new server's: the new server stays.
+#[test]
+fn loom_touch_against_learn() {
+    check(4, || {
+        let zone = session();
+        let other = {
+            let zone = zone.clone();
+            thread::spawn(move || {
+                zone.learn("k", TWO, Time::from_millis(1_020 * SECOND)).expect("room");
+            })
+        };
+        let now = Time::from_millis(1_010 * SECOND);
+        let found = zone.lookup("k", now).expect("never absent");
+        assert!([&ONE[..], &TWO].contains(&&*found));
+        other.join().expect("no panic");
+        assert_eq!(zone.peek("k", now).as_deref(), Some(&TWO[..]));
+        let mut published = Vec::new();
+        zone.publish(now, &mut |record| {
+            if let State::Value { value, .. } = record.state {
+                published = value.to_vec();
+            }
+            true
+        });
+        assert_eq!(published, TWO);
+    });
+}
+
+/// An access is recorded while the publisher notes that it has told of an earlier one: it is not lost, and told of now or by the next pass.
+#[test]
+fn loom_touch_against_publish() {
+    check(5, || {
+        let zone = session();
+        assert!(zone.lookup("k", Time::from_millis(1_010 * SECOND)).is_some());
+        let last = 1_020 * SECOND;
+        let other = {
+            let zone = zone.clone();
+            thread::spawn(move || assert!(zone.lookup("k", Time::from_millis(last)).is_some()))
+        };
+        let mut told = 0;
+        let mut publish = || {
+            zone.publish(NOW, &mut |record| {
+                if let State::Value { time_ms, .. } = record.state {
+                    told = time_ms;
+                }
+                true
+            });
+        };
+        publish();
+        other.join().expect("no panic");
+        publish();
+        let now = Time::from_millis(last);
+        assert_eq!(zone.entry("k", now).expect("never absent").last_access, now);
+        assert_eq!(told, last);
     });
 }
