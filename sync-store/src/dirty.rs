@@ -88,9 +88,11 @@ impl Dirty {
     }
 
     /// Calls the publisher for marks that a process may have left without calling for them.
-    pub(crate) fn call_anyway(&self, region: &OpenRegion) {
-        self.called(region).store(1, Ordering::SeqCst);
-        self.call(region);
+    pub(crate) fn call_for_marks(&self, region: &OpenRegion) {
+        if region.words(self.bits).iter().any(|word| word.load(Ordering::SeqCst) != 0) {
+            self.called(region).store(1, Ordering::SeqCst);
+            self.call(region);
+        }
     }
 
     #[cold]
@@ -211,6 +213,9 @@ impl Dirty {
 
     /// Before its mark is taken. Relaxed: nobody else reads it as long as this process lives, and taking the mark is a release.
     fn take_in_hand(&self, region: &OpenRegion, number: usize, slot: usize) {
+        if matches!(region.sharing(), Sharing::None) {
+            return; // the marks go with the process
+        }
         let word = &region.words(self.head)[IN_HAND + number / 2];
         // 32 bits: a region has 2^29 units, and no more than two slots for each.
         let slot = slot as u64 + 1;
@@ -220,6 +225,9 @@ impl Dirty {
 
     /// After they were published, or marked again.
     fn drop_from_hand(&self, region: &OpenRegion) {
+        if matches!(region.sharing(), Sharing::None) {
+            return;
+        }
         let words = &region.words(self.head)[IN_HAND..];
         let used = words.iter().take_while(|word| word.load(Ordering::Relaxed) != 0);
         used.for_each(|word| word.store(0, Ordering::Release));

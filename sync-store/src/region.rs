@@ -29,6 +29,10 @@ pub(crate) use open::{MAX_SIZE, OpenRegion, Origination, Parameters};
 ///   Others attach to it by its path ([`KeyvalZone::attach`](crate::KeyvalZone::attach) and its like) and read and write
 ///   the same records. The owner may end, or be killed, and start again: the records are still there.
 ///
+/// Beside the file each attached process has another one, empty and locked, by which the owner knows that it lives: let processes in containers share the directory,
+/// not the file alone. A process attaches or owns for itself: after it was forked, and after it has closed the files of its parent. Guests of several users, whose lock files only they
+/// and root can open, need an owner that is root.
+///
 /// Whoever may write the file may write the zone, so it is made with permissions 0600. A file in `/dev/shm` lives until the machine
 /// stops; one on a disk longer, if the zone is closed in an orderly way (what the system had not written back at a power cut is lost, and the zone
 /// may then be unusable).

@@ -168,6 +168,8 @@ impl Table {
     /// The table of another process.
     pub(crate) fn attached(settings: Settings, region: OpenRegion) -> Result<Self, Error> {
         let parts = Self::plan(&settings)?;
+        let own = parts.origins.get(&region, parts.origins.own(&region));
+        let settings = Settings { origin: own.unwrap_or(settings.origin), ..settings };
         Ok(Self::of(settings, region, parts))
     }
 

@@ -159,10 +159,19 @@ fn a_killed_node_has_its_records_at_once_and_catches_up_only_on_what_it_missed()
     let record = "bulk-00000".len() + value.len();
     let least = (MISSED * record) as u64;
     let most = least + 64 * (MISSED + REMOVED) as u64 + (8 << 10);
-    let everything = ((BULK + SINGLE) * record) as u64;
-    println!("{received} bytes received for {least} that were missed, of {everything}");
-    assert!(10 * most < everything, "the band tells a little from everything");
     assert!((least..=most).contains(&received), "{received} bytes received, expected {least} to {most}");
+
+    // For comparison: what it receives without its files.
+    let config = b.kill();
+    for zone in ["one", "sessions", "req"] {
+        std::fs::remove_file(mapped.file("b", zone)).expect("it is there");
+    }
+    let mut b = mapped.cluster.start_with(config);
+    b.wait_ready();
+    digests_equal(&[&a, &b]);
+    let everything = b.api.sync_figure("bytes_in");
+    println!("{received} bytes received over its files, {everything} without them");
+    assert!(20 * received < everything, "{received} bytes received, {everything} without the files");
 }
 
 #[test]
@@ -324,4 +333,18 @@ fn workers_and_their_node_can_be_killed_at_any_moment() {
             node.name()
         );
     }
+}
+
+#[test]
+fn a_change_of_the_file_waits_for_a_restart() {
+    let mapped = Mapped::new();
+    let mut a = mapped.cluster.start_with(mapped.config("a"));
+    a.wait_ready();
+    a.api.add("one", "colour", "green");
+    let text = mapped.config("a").to_toml().replace("a-one.zone", "other.zone");
+    std::fs::write(mapped.cluster.directory().join("a.toml"), text).expect("writable");
+    a.signal(Signal::HangUp);
+    a.wait_complaint(&["keyval_zone", "needs a restart"]);
+    assert_eq!(a.api.value("one", "colour").as_deref(), Some("green"));
+    assert!(!mapped.folder.path().join("other.zone").exists());
 }

@@ -478,7 +478,7 @@ impl LimitZone {
             }
         }
         // What was marked already may be so without a call.
-        self.dirty.call_anyway(&self.region);
+        self.dirty.call_for_marks(&self.region);
         self.release_abandoned(claims, &dead);
         self.region.bury(dead);
     }

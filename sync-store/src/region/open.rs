@@ -158,8 +158,9 @@ impl OpenRegion {
         let not_a_region = || Error::NotARegion { path: path.to_owned() };
         let bytes = usize::try_from(bytes).map_err(|_| not_a_region())?;
         // Read before it is mapped: a file that an owner is just making, and finds no room for, becomes shorter again.
-        let magic = first_word(&file).map_err(|error| Error::region(path, &error))?;
-        if bytes < SHARED_HEADER_WORDS * WORD || magic != MAGIC {
+        if bytes < SHARED_HEADER_WORDS * WORD
+            || first_word(&file).map_err(|error| Error::region(path, &error))? != MAGIC
+        {
             return Err(not_a_region());
         }
         let words = Words::of_file(&file, bytes, true, false).map_err(|error| Error::region(path, &error))?;

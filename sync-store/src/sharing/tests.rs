@@ -75,6 +75,7 @@ fn the_place_of_a_dead_guest_is_free_when_it_is_buried() {
     assert_eq!(Sharing::in_quiet(&table, &[], || two.begin(&table)).map(|_| ()), None);
 }
 
+#[cfg(unix)]
 #[test]
 fn a_guest_that_knows_the_region_by_another_name_is_not_taken_for_dead() {
     let dir = Dir::new("names");

@@ -47,7 +47,7 @@ impl Table {
             }
         }
         // What is marked already may be so without a call.
-        self.parts.dirty.call_anyway(&self.region);
+        self.parts.dirty.call_for_marks(&self.region);
         let dead = self.region.dead_guests();
         self.leaks.suspect();
         self.look_for_leaks(&dead);
@@ -65,7 +65,7 @@ impl Table {
         let dead = self.region.dead_guests();
         if !dead.is_empty() {
             self.mark_unmarked();
-            self.parts.dirty.call_anyway(&self.region);
+            self.parts.dirty.call_for_marks(&self.region);
             self.leaks.suspect();
         }
         self.look_for_leaks(&dead);

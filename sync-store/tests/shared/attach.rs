@@ -139,6 +139,7 @@ fn replication_is_for_the_owner() {
         KeyvalZone::builder("z").size(64 << 10).region(Region::map_file(&path)).build().expect("a zone");
     let guest = KeyvalZone::attach(&path).expect("an owner");
     guest.set("k", "v", NOW, Expiry::Never).expect("room");
+    assert_eq!(guest.origin(), owner.origin(), "one node, one origin");
     assert_eq!(guest.publish(NOW, &mut |_| true), (0, 0));
     assert_eq!(guest.sweep(NOW, 99), 0);
     assert!(!guest.adopt(&[]));

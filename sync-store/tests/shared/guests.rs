@@ -12,9 +12,10 @@ use rustix::process::Signal;
 use sync_store::{Error, Expiry, KeyvalZone, KeyvalZoneBuilder, Region, Replica as _};
 
 use crate::child::NOW;
+use crate::intact::check_all;
 use crate::rows::{catch_up, pass_on};
 use crate::support::{Child, Dir, hear, say, wait_for};
-use crate::work::{FastClock, Replicas, Zones, check_all};
+use crate::work::{FastClock, Replicas, Zones};
 
 /// Guests at work at the same time.
 const GUESTS: usize = 4;

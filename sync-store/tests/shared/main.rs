@@ -6,6 +6,7 @@
 //! | `support` | directories, children and how to talk to them, waiting with a deadline |
 //! | `rows` | publish, deliver, catch up |
 //! | `work` | zones of all kinds, and random work on them with values that describe themselves |
+//! | `intact` | that zones are as if nobody had ever been killed |
 //! | `child` | what this binary does when it is started as a child |
 //! | `attach` | a guest reads and writes what the owner does; the publisher is woken |
 //! | `refusals` | what is refused, and that it is left as it was; permissions |
@@ -22,6 +23,7 @@
 mod attach;
 mod child;
 mod guests;
+mod intact;
 mod limits;
 mod memory;
 mod owners;

@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::os::unix::fs::{FileExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 use rustix::fs::Mode;
@@ -84,6 +85,12 @@ fn what_is_no_file_is_refused() {
         assert!(failed(&as_owner), "{as_owner:?}");
         assert!(failed(&as_guest), "{as_guest:?}");
     }
+    // Whoever reads from that waits for ever.
+    let path = dir.file("pipe");
+    assert!(Command::new("mkfifo").arg(&path).status().expect("a pipe").success());
+    let (as_owner, as_guest) = errors(&path);
+    assert!(failed(&as_owner), "{as_owner:?}");
+    assert_eq!(as_guest, not_a_region(&path));
     // Attaching makes nothing.
     let path = dir.file("absent");
     assert!(failed(&[KeyvalZone::attach(&path).expect_err("absent")]));
