@@ -35,8 +35,9 @@ struct Zone {
 }
 
 impl Zone {
+    /// Of twice the rated size, so that it is not quite half full, like the index of the other zones: in a crowded group a check looks at several entries.
     fn new(keys: u32, rate: Rate, burst: u32, admits: bool) -> Self {
-        let size = limit_zone_size(keys);
+        let size = 2 * limit_zone_size(keys);
         let zone = LimitZone::builder("bench").size(size).rate(rate);
         let zone = zone.burst(u64::from(burst)).delay(Delay::Nodelay).build().expect("a zone");
         for index in 0..keys {
