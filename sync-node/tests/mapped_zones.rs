@@ -57,14 +57,19 @@ async fn a_node_that_was_shut_down_can_be_started_over_its_files_at_once() {
         assert!(drained, "the other has acknowledged everything");
     }
     let [a, b] = pair(&folder).await;
-    for node in [&a, &b] {
-        assert_eq!(node.keyval("one").expect("the zone").len(node.now()) as u64, RUNS);
+    // The last writes may have missed the other, which was stopping, too. Then they are of an origin that is gone, and asked for a little later.
+    let has_all = |node: &Node| {
         let session = node.sticky("sessions").expect("the zone").peek("s", node.now());
-        assert_eq!(session.as_deref(), Some(&b"backend"[..]));
-    }
-    for zone in ["one", "sessions", "req"] {
-        assert_eq!(a.digest(zone), b.digest(zone), "{zone}");
-    }
+        node.keyval("one").expect("the zone").len(node.now()) as u64 == RUNS
+            && session.is_some_and(|server| server == "backend")
+    };
+    let is_equal = || ["one", "sessions", "req"].iter().all(|zone| a.digest(zone) == b.digest(zone));
+    let settled = async {
+        while !(has_all(&a) && has_all(&b) && is_equal()) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, settled).await.expect("equal in time");
 }
 
 #[tokio::test]
