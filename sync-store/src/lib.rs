@@ -62,13 +62,44 @@
 //! # Ok::<(), sync_store::Error>(())
 //! ```
 //!
+//! # Changes
+//!
+//! Whoever publishes waits for changes: in async code of any runtime with [`Replica::poll_dirty`], in a thread with [`Replica::wait_dirty`].
+//!
+//! ```
+//! use std::time::Duration;
+//! use sync_store::{Expiry, KeyvalZone, Replica, Time};
+//!
+//! let zone = KeyvalZone::builder("flags").build()?;
+//! std::thread::scope(|scope| {
+//!     let publisher = scope.spawn(|| {
+//!         while !zone.wait_dirty(Duration::from_secs(1)) {}
+//!         let mut published = 0;
+//!         zone.publish(Time::from_millis(1), &mut |_| {
+//!             published += 1;
+//!             true
+//!         });
+//!         published
+//!     });
+//!     zone.set("dark-mode", "on", Time::from_millis(1), Expiry::Never).expect("room");
+//!     assert_eq!(publisher.join().expect("no panic"), 1);
+//! });
+//! # Ok::<(), sync_store::Error>(())
+//! ```
+//!
+//! # Processes
+//!
+//! A zone may lie in a file that several processes map ([`Region::map_file`]): one owns and replicates it, the others attach and use it like their own. Any of them
+//! may be killed at any instruction; the zone goes on working, and the owner reclaims what was left lying. The records are still there when the
+//! owner starts again.
+//!
 //! # Consistency
 //!
 //! On one node a zone is linearizable per key: a read that begins after a write has ended sees it or a later one. Iteration
 //! ([`KeyvalZone::iter`], `len`, [`Replica::digest`]) meets each record as it is at some moment, not all at the same moment.
 //!
 //! Between nodes zones are eventually equal. A reader never sees half a record: every copy is validated against the slot it came from.
-//! `unsafe` is used in one place, where the mapping becomes a slice of atomics; a reader that loses a race copies garbage,
+//! `unsafe` is used in one file, where memory becomes a slice of atomics, and for a prefetch, a futex and a change of two words at once. A reader that loses a race copies garbage,
 //! notices, and begins again. The races are model-checked with loom (`RUSTFLAGS="--cfg loom" cargo test --release --lib loom`), and
 //! other tests stop a thread before each of its atomic accesses, for ever, and see that all others go on.
 

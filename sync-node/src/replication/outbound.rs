@@ -315,7 +315,8 @@ impl Outbound {
                     let rest = Job {
                         request: 0,
                         origins: vec![own],
-                        known: [(own, link.position)].into_iter().collect(),
+                        // Not what was streamed: a full zone may have refused some of it, and the end of the job says that all is known.
+                        known: [(own, link.position.min(link.acknowledged))].into_iter().collect(),
                         covers: [(own, through_seq)].into_iter().collect(),
                         phase: Phase::Scanning(0),
                         rows: 0,

@@ -44,8 +44,8 @@ impl KeyvalZoneBuilder {
         }
     }
 
-    /// Bytes of the zone, everything included; it never takes more. A record of up to 32 bytes of key and value takes 64, larger ones 32 more than
-    /// their size, in steps of 64; the index is sized for records of 128 bytes and adds a quarter to those. Default: 1 MiB.
+    /// Bytes of the zone, everything included; it never takes more. A record takes 16 bytes, 8 more if it expires, and its key and value each padded to 8; rounded up to
+    /// 32 (a key of 16 and a value of 32 bytes: 64). The index adds 33 at half load, see [`record_size`](Self::record_size). Default: 1 MiB.
     pub fn size(mut self, size: u64) -> Self {
         self.size = size;
         self

@@ -42,8 +42,8 @@ impl StickyZoneBuilder {
         }
     }
 
-    /// Bytes of the zone, everything included; it never takes more. A session with up to 32 bytes of key and server takes 64, larger ones 32 more than their
-    /// size, in steps of 64; the index is sized for 128 bytes and adds three eighths to those. Default: 1 MiB.
+    /// Bytes of the zone, everything included; it never takes more. A session takes 24 bytes, and its key and server each padded to 8; rounded up to
+    /// 32 (a key of 32 and a server of 20 bytes: 96). The index adds 33 at half load, see [`record_size`](Self::record_size). Default: 1 MiB.
     pub fn size(mut self, size: u64) -> Self {
         self.size = size;
         self
