@@ -5,7 +5,9 @@ use std::cell::Cell;
 
 use sync_store::{Applied, Check, Error, LimitZone, Origin, Stamp, VersionVector};
 
-use crate::support::{EVE, Kind, NOW, OWN, OwnedState, Row, Zone, assert_works, dot, origin, publish};
+use crate::support::{
+    EVE, HONEST, Kind, NOW, OWN, OwnedState, Row, Zone, assert_works, dot, origin, publish,
+};
 
 const SIZE: u64 = 64 << 10;
 /// A zone of that size keeps apart as many origins as it has KiB.
@@ -217,22 +219,39 @@ fn thousands_of_origins() {
             assert!(zone.holds(&kind.key(key), NOW), "{kind:?}: {key} was lost with its origin");
         }
         assert_works(kind, &zone, 1);
-        // What is here reaches a newcomer, by the stream or by a catch-up, whoever published it once.
+        // What is here reaches a newcomer, by the stream or by a catch-up; and nobody is said to have published what is not his.
         if kind != Kind::Limit {
-            publish(zone.replica(), NOW);
+            let rows = everything(
+                &zone,
+                [10_000, 20_000, 40_000].into_iter().flat_map(|first| first..first + 1_000),
+            );
+            for row in &rows {
+                let publisher = row.dot.origin.raw();
+                let is_his = publisher >= 10_000 && row.key == kind.wire_key(1_000 + publisher as u32 % 100);
+                assert!(
+                    is_his || publisher == OWN || row.dot.origin == origin(HONEST + 1),
+                    "{kind:?}: {row:?}"
+                );
+            }
             let newcomer = kind.zone(SIZE, 2);
-            let vector = zone.replica().vector();
-            let origins: Vec<Origin> =
-                vector.iter().map(|(origin, _)| origin).chain(all_strangers()).collect();
-            let mut rows = Vec::new();
-            zone.replica().scan(NOW, &origins, &VersionVector::new(), 0, &mut |record| {
-                rows.push(Row::of(record));
-                true
-            });
             newcomer.apply_states(&rows).expect("valid rows");
             assert_eq!(newcomer.content(NOW), zone.content(NOW), "{kind:?}");
         }
     }
+}
+
+/// All that a zone tells somebody who knows nothing and asks for its own records, for those of origins that it knows, and for those of `others`, of
+/// which it may know nothing in sequence.
+fn everything(zone: &Zone, others: impl Iterator<Item = u64>) -> Vec<Row> {
+    publish(zone.replica(), NOW);
+    let vector = zone.replica().vector();
+    let origins: Vec<Origin> = vector.iter().map(|(origin, _)| origin).chain(others.map(origin)).collect();
+    let mut rows = Vec::new();
+    zone.replica().scan(NOW, &origins, &VersionVector::new(), 0, &mut |record| {
+        rows.push(Row::of(record));
+        true
+    });
+    rows
 }
 
 /// A record names its writer, too, and so needs an entry in the same table.
@@ -261,6 +280,17 @@ fn thousands_of_writers() {
         for key in std::iter::once(900).chain(1_000..1_300) {
             assert!(zone.holds(&kind.key(key), NOW), "{kind:?}: {key} was lost with its writer");
         }
+        // A record may become ours for want of entries. It must not become a third node's, nor be published in the name of one.
+        let rows = everything(&zone, (50_000..50_300).chain(60_000..60_300).chain([EVE]));
+        assert_eq!(rows.len(), 301, "{kind:?}");
+        for row in rows.iter().filter(|row| row.key != kind.wire_key(900)) {
+            let OwnedState::Value { writer, .. } = row.state else { panic!("{kind:?}: {row:?}") };
+            let n = (0..300).find(|&n| row.key == kind.wire_key(1_000 + n)).expect("a key that was told");
+            let publisher = if n < 200 { EVE } else { 60_000 + u64::from(n) };
+            assert!([publisher, OWN].contains(&row.dot.origin.raw()), "{kind:?}: {row:?}");
+            assert!([50_000 + u64::from(n), OWN].contains(&writer.raw()), "{kind:?}: {row:?}");
+            assert_eq!(writer_of(&zone, &kind.key(1_000 + n)), writer, "{kind:?}");
+        }
         // Whoever is now said to have written them: the same rows again change nothing that can be read.
         let before: Vec<Vec<u8>> =
             zone.content(NOW).into_iter().flat_map(|(key, (value, _))| [key, value]).collect();
@@ -270,6 +300,14 @@ fn thousands_of_writers() {
             zone.content(NOW).into_iter().flat_map(|(key, (value, _))| [key, value]).collect();
         assert_eq!(after, before, "{kind:?}");
         assert_works(kind, &zone, 1);
+    }
+}
+
+fn writer_of(zone: &Zone, key: &str) -> Origin {
+    match zone {
+        Zone::Keyval(zone) => zone.entry(key, NOW).expect("there").writer,
+        Zone::Sticky(zone) => zone.entry(key, NOW).expect("there").writer,
+        Zone::Limit(_) => panic!("has no writers"),
     }
 }
 
@@ -308,11 +346,6 @@ fn strangers_at_a_full_zone() {
         }
         assert!(zone.content(NOW).is_empty(), "{kind:?}");
     }
-}
-
-/// All that `thousands_of_origins` names. Those that the zone knows nothing of in sequence are not in its vector, but may have records.
-fn all_strangers() -> impl Iterator<Item = Origin> {
-    [10_000, 20_000, 40_000].into_iter().flat_map(|first| (first..first + 1_000).map(origin))
 }
 
 #[test]

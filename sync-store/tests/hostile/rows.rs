@@ -305,6 +305,28 @@ fn refunds_of_peers_give_no_credit() {
     }
 }
 
+/// What is given back of work that peers know of is taken from what they know. More than there was would be taken from their own.
+#[test]
+fn a_refund_takes_nothing_from_the_work_of_peers() {
+    let key = Kind::Limit.key(900);
+    for refund in [-4, i64::MIN + 1, i64::MIN] {
+        let [zone, peer] = [OWN, EVE].map(|own| Kind::Limit.zone(SIZE, own));
+        let (Zone::Limit(here), Zone::Limit(there)) = (&zone, &peer) else { panic!("as made") };
+        let cost = |cost| Check { cost, ..Check::default() };
+        let tell = || {
+            let (from, rows) = publish(zone.replica(), NOW);
+            peer.apply_batch(origin(OWN), from, from + rows.len() as u64, &rows).expect("valid rows");
+        };
+        assert!(there.check(&key, &cost(5), NOW).is_admitted());
+        assert!(here.check(&key, &cost(3), NOW).is_admitted());
+        tell();
+        assert_eq!(there.check(&key, &cost(0), NOW).remaining(), 2);
+        assert_eq!(here.check(&key, &cost(refund), NOW).remaining(), 10);
+        tell();
+        assert_eq!(there.check(&key, &cost(0), NOW).remaining(), 5, "{refund}");
+    }
+}
+
 /// A full keyval zone refuses rows, says how many, and does not claim to know them.
 #[test]
 fn rows_that_find_no_room() {

@@ -287,6 +287,24 @@ fn a_full_keyval_zone_refuses_and_changes_nothing() {
     }
 }
 
+/// A zone for large records that holds only small ones is out of slots, and has memory left. Refusing a record must not use that up.
+#[test]
+fn a_keyval_zone_without_slots_refuses_and_loses_no_memory() {
+    let zone = KeyvalZone::builder("z").size(64 << 10).record_size(1_024).build().expect("a zone");
+    let written =
+        (0..10_000u32).take_while(|key| zone.set(key.to_le_bytes(), "", NOW, Expiry::Never).is_ok());
+    let (written, stats) = (written.count() as u32, zone.stats());
+    assert!(written > 10 && stats.used_bytes < 32 << 10, "{stats:?}");
+    let refused = (written..10_000).filter(|key| {
+        let inserted = zone.insert(key.to_le_bytes(), [7; 1_000], NOW, Expiry::Never);
+        inserted.is_err()
+    });
+    assert!(refused.count() > 9_000);
+    for key in 0..10u32 {
+        zone.set(key.to_le_bytes(), [7; 1_000], NOW, Expiry::Never).expect("there is memory");
+    }
+}
+
 #[test]
 fn a_sticky_zone_full_of_tombstones_refuses_and_changes_nothing() {
     let zone = StickyZone::builder("z").size(12_345).max_record(2048).build().expect("a zone");

@@ -16,7 +16,7 @@ pub(crate) const OWN: u64 = 1;
 /// The origin of the hostile peer.
 pub(crate) const EVE: u64 = 666;
 /// Honest peers have origins from here on; hostile rows never name them.
-const HONEST: u64 = 1 << 60;
+pub(crate) const HONEST: u64 = 1 << 60;
 /// What a limit zone admits of a key at once.
 const ADMITTED: u64 = 10;
 
