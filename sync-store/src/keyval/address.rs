@@ -84,6 +84,10 @@ impl Range {
             V6_KEY => IpAddr::from(<[u8; 16]>::try_from(&key[1..]).ok()?),
             _ => return None,
         };
+        // A range of IPv4 addresses mapped into IPv6 is one of IPv4 addresses; nobody would look for it here.
+        if matches!(address, IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some()) && key[0] >= MAPPED_BITS {
+            return None;
+        }
         let host = Self::host(address);
         let range = (key[0] <= host.bits()).then(|| host.widened(key[0]))?;
         (range.bytes() == key).then_some(range)

@@ -43,7 +43,12 @@ impl Table {
 
     /// A block of `units` units by giving up records; `None` if the zone is full.
     pub(super) fn make_room(&self, now: Time, units: u32) -> Option<Owned> {
-        let given_up = if self.is_sticky() { self.evict(now, units) } else { self.reclaim(now, units) };
+        let given_up = match u64::from(units) {
+            // An empty zone has no room for it: all that could be given up would be, in vain.
+            units if units > self.parts.blocks.capacity_units() => None,
+            _ if self.is_sticky() => self.evict(now, units),
+            _ => self.reclaim(now, units),
+        };
         given_up.or_else(|| self.parts.blocks.take_thoroughly(&self.region, units))
     }
 

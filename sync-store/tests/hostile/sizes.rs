@@ -376,3 +376,15 @@ fn values_that_look_like_records_evict_nothing_but_records() {
     }
     assert!(evicted > 1_000, "{evicted}: the zone was never full");
 }
+
+#[test]
+fn a_session_that_never_fits_evicts_no_others() {
+    let zone = StickyZone::builder("s").size(10 << 10).build().expect("a zone"); // max_record is 16 KiB
+    for session in 0..60u32 {
+        zone.learn(session.to_le_bytes(), "server", NOW).expect("room");
+    }
+    let before = zone.stats().records;
+    let later = Time::from_millis(NOW.as_millis() + 1_000);
+    assert!(matches!(zone.learn("big", [7; 12 << 10], later), Err(Error::ZoneFull { .. })));
+    assert_eq!(zone.stats().records, before);
+}

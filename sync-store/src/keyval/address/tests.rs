@@ -20,3 +20,12 @@ fn widening_clears_bits_and_never_narrows() {
     assert_eq!(host.widened(0).to_string(), "0.0.0.0/0");
     assert_eq!(host.widened(32), host);
 }
+
+#[test]
+fn a_mapped_range_is_no_key() {
+    let address: Ipv6Addr = "::ffff:1.2.3.4".parse().expect("an address");
+    let key = [&[128][..], &address.octets()].concat();
+    assert_eq!(Range::from_bytes(&key), None, "it would be looked for as 1.2.3.4");
+    let other: Ipv6Addr = "::fffe:1.2.3.4".parse().expect("an address");
+    assert!(Range::from_bytes(&[&[128][..], &other.octets()].concat()).is_some());
+}
