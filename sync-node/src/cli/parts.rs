@@ -184,6 +184,9 @@ fn remedy(error: &sync_store::Error) -> &'static str {
             " (1 is keyval, 2 sticky, 3 limit_req); give this zone another file"
         }
         sync_store::Error::RegionMismatch { what: "name of the zone", .. } => "; give this zone another file",
+        sync_store::Error::RegionMismatch { what: "layout version", .. } => {
+            "; another version of this program has made it: move the file away to begin with an empty zone"
+        }
         sync_store::Error::RegionMismatch { .. } => {
             "; set that back, or move the file away to begin with an empty zone"
         }
