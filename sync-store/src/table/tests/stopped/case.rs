@@ -83,16 +83,13 @@ pub(super) enum Stopped {
 }
 
 impl Stopped {
-    /// Whether it holds the replication lock.
     const fn is_row(self) -> bool {
         matches!(self, Self::Row(_) | Self::RowOfNewcomer(_) | Self::RowOfAccess)
     }
 
+    /// Whether it holds the replication lock.
     const fn locks(self) -> bool {
-        matches!(
-            self,
-            Self::Publish | Self::Row(_) | Self::RowOfNewcomer(_) | Self::RowOfAccess | Self::Adopt
-        )
+        self.is_row() || matches!(self, Self::Publish | Self::Adopt)
     }
 }
 
@@ -432,7 +429,10 @@ impl Wake for Woken {
 pub(super) fn run(setting: &Setting, scenario: &Scenario, script: &[Turn], first: u64, then: Then) -> Stops {
     let case = Case::new(setting, scenario);
     let mut follower = Follower::new(&case, setting, scenario);
-    // The publisher waits, unless it is the one to be stopped.
+    // The publisher has nothing to do and waits, where it is not the one to be stopped. In zones that are full nothing was published yet.
+    if !follower.locked && setting.room == Room::Enough {
+        case.publish();
+    }
     let woken = Arc::new(Woken::default());
     let waker = Waker::from(Arc::clone(&woken));
     let waits = case.replica().poll_dirty(&mut Context::from_waker(&waker)).is_pending();
