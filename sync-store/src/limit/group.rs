@@ -28,8 +28,12 @@
 //! In this order: an empty entry; an idle one (arrival time past and no debt: it holds no information); of the others without
 //! debt the one with the earliest arrival time; and only if all have debts the earliest of them. An entry may be charged by somebody
 //! while it is taken: after claiming, the taker looks again, and if it holds more than it did, publishes it as it is, by the same two
-//! steps. Whoever charged it at just that moment may take it for lost and charge again, so the worst that comes of the race is one
-//! request counted twice, on this node.
+//! steps. Whoever charged it at just that moment may take it for lost and charge again: one request counted twice.
+//!
+//! What is not exact, shown by stopping threads (`zone/tests/stopped.rs`), all of it only while entries are given up: a thread that is stopped between
+//! its look at an entry and its change of a word may charge or refund the key that has the entry by then, if its words are the same; and a taker that is stopped both
+//! between its look and its claim and again before it gives the entry back hides what was charged meanwhile, so that up to one bucket of that key may be admitted
+//! once more.
 
 use crate::words::{AtomicU64, loom_fence};
 
