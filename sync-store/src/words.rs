@@ -39,7 +39,6 @@ pub(crate) struct Words {
     /// Those of `memory`, for as long as that is held. Kept beside it because every access of a zone goes through here, and the way through
     /// `memory` is two loads longer.
     words: &'static [AtomicU64],
-    #[expect(dead_code, reason = "holds the words")]
     memory: Arc<memory::Memory>,
 }
 
@@ -58,6 +57,12 @@ impl Words {
         prefault: bool,
     ) -> io::Result<Self> {
         memory::Memory::of_file(file, bytes, huge_pages, prefault).map(Self::of)
+    }
+
+    /// The same memory, of which only `len` words from `start` on are seen. What reads one section all the time keeps it this way: its
+    /// accesses check one bound instead of two.
+    pub(crate) fn narrowed(&self, start: usize, len: usize) -> Self {
+        Self { words: &self.words[start..][..len], memory: Arc::clone(&self.memory) }
     }
 
     #[allow(unsafe_code)]

@@ -71,13 +71,13 @@ impl Terms {
 
     /// What `cost` requests cost.
     #[inline]
-    pub(super) const fn work(self, cost: u64) -> u64 {
+    pub(super) const fn work(&self, cost: u64) -> u64 {
         cost.saturating_mul(self.interval_ns)
     }
 
     /// Judges a request of `cost` when the arrival time is `tat`.
     #[inline]
-    pub(super) fn judge(self, tat: u64, now: u64, cost: u64) -> Verdict {
+    pub(super) fn judge(&self, tat: u64, now: u64, cost: u64) -> Verdict {
         let (capacity, work) = (self.capacity_ns, self.work(cost));
         let base = tat.max(now);
         let backlog = base - now;
@@ -93,7 +93,7 @@ impl Terms {
     }
 
     /// How much work a refund of `cost` takes back: never more than there is in the bucket.
-    pub(super) fn refund(self, tat: u64, now: u64, cost: u64) -> u64 {
+    pub(super) fn refund(&self, tat: u64, now: u64, cost: u64) -> u64 {
         self.work(cost).min(tat.saturating_sub(now)).min(CAPACITY_MAX)
     }
 }

@@ -84,6 +84,12 @@ impl Head {
     const fn names(self, tag: u16, len: u8) -> bool {
         self.0 & (TAG_MASK | LENGTH_MASK) == (tag as u64) << TAG_AT | (len as u64) << LENGTH_AT
     }
+
+    /// Whether it is live, and names such a key: one comparison.
+    const fn is_live(self, tag: u16, len: u8) -> bool {
+        let live = Phase::Live as u64 | (tag as u64) << TAG_AT | (len as u64) << LENGTH_AT;
+        self.0 & (TAG_MASK | LENGTH_MASK | STATE_MASK) == live
+    }
 }
 
 /// What a new entry begins with.
@@ -96,13 +102,12 @@ pub(super) struct Fresh {
     pub(super) foreign: bool,
 }
 
-/// How an admission ended.
+/// Why an act on an entry has not happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Admission {
-    Done,
-    /// The arrival time is another one.
-    Retry,
-    /// The entry was taken away.
+pub(super) enum Missed {
+    /// Its words have changed meanwhile.
+    Changed,
+    /// It was taken away.
     Gone,
 }
 
@@ -193,6 +198,12 @@ impl<'r> Entry<'r> {
         head.names(tag, key.len) && self.key_words() == key.words
     }
 
+    /// The same, and that it is live.
+    #[inline]
+    pub(super) fn is_live(self, head: Head, key: &LimitKey, tag: u16) -> bool {
+        head.is_live(tag, key.len) && self.key_words() == key.words
+    }
+
     #[inline]
     fn key_words(self) -> [u64; 2] {
         KEY.map(|at| self.0[at].load(Ordering::Acquire))
@@ -235,26 +246,20 @@ impl<'r> Entry<'r> {
         to: u64,
         work: u64,
         is_still_there: impl FnOnce() -> bool,
-    ) -> Admission {
-        let is_moved = loop {
-            let debt = self.0[DEBT].load(Ordering::SeqCst);
-            let pair = self.0[TAT..].first_chunk();
-            match pair.and_then(|pair| change_pair(pair, [from, debt], [to, debt.wrapping_add(work)])) {
-                Some(true) => break true,
-                Some(false) if self.tat() != from => return Admission::Retry,
-                Some(false) => {} // the debt has changed
-                None if self.move_tat(from, to) => break false,
-                None => return Admission::Retry,
-            }
-        };
-        match (is_still_there(), is_moved) {
-            (false, _) => Admission::Gone,
-            (true, true) => Admission::Done,
-            (true, false) => {
-                self.add_debt(work.cast_signed());
-                Admission::Done
-            }
+    ) -> Result<(), Missed> {
+        let debt = self.0[DEBT].load(Ordering::SeqCst);
+        let pair = self.0[TAT..].first_chunk();
+        let by_pair = pair.and_then(|pair| change_pair(pair, [from, debt], [to, debt.wrapping_add(work)]));
+        if !by_pair.unwrap_or_else(|| self.move_tat(from, to)) {
+            return Err(Missed::Changed);
         }
+        if !is_still_there() {
+            return Err(Missed::Gone);
+        }
+        if by_pair.is_none() {
+            self.add_debt(work.cast_signed());
+        }
+        Ok(())
     }
 
     /// A busy period has begun, by an admission that has moved the arrival time away from the past. Of several admissions only one does

@@ -4,7 +4,7 @@
 //! was, the answer is `None`, and the act has not happened.
 
 use super::bucket::{Terms, Verdict, View};
-use super::entry::{Admission, Entry, Head, Phase};
+use super::entry::{Entry, Head, Missed, Phase};
 use super::key::LimitKey;
 
 /// A live entry that was found, and the head under which it was.
@@ -38,34 +38,39 @@ impl Found<'_> {
     }
 
     /// Judges a request, and charges it if it is admitted. A denied one writes nothing.
-    #[inline]
-    pub(super) fn charge(&self, terms: Terms, now: u64, cost: u64) -> Option<Charged> {
+    pub(super) fn charge(&self, terms: &Terms, now: u64, cost: u64) -> Option<Charged> {
         loop {
-            let before = self.entry.tat();
-            let verdict = terms.judge(before, now, cost);
-            if !self.is_still_there() {
-                return None;
+            match self.try_charge(terms, now, cost) {
+                Ok(charged) => return Some(charged),
+                Err(Missed::Changed) => {}
+                Err(Missed::Gone) => return None,
             }
-            let Verdict::Admitted { tat, work, .. } = verdict else {
-                return Some(Charged::unchanged(verdict, before));
-            };
-            if cost == 0 {
-                return Some(Charged::unchanged(verdict, before));
-            }
-            match self.entry.admit(before, tat, work, || self.is_still_there()) {
-                Admission::Done => {}
-                Admission::Retry => continue,
-                Admission::Gone => return None,
-            }
-            if before <= now {
-                self.entry.has_begun(now);
-            }
-            return Some(Charged { verdict, tat, changed: true });
         }
     }
 
+    /// The same, unless somebody else changes the entry at this moment.
+    #[inline]
+    pub(super) fn try_charge(&self, terms: &Terms, now: u64, cost: u64) -> Result<Charged, Missed> {
+        let before = self.entry.tat();
+        if !self.is_still_there() {
+            return Err(Missed::Gone);
+        }
+        let verdict = terms.judge(before, now, cost);
+        let Verdict::Admitted { tat, work, .. } = verdict else {
+            return Ok(Charged::unchanged(verdict, before));
+        };
+        if cost == 0 {
+            return Ok(Charged::unchanged(verdict, before));
+        }
+        self.entry.admit(before, tat, work, || self.is_still_there())?;
+        if before <= now {
+            self.entry.has_begun(now);
+        }
+        Ok(Charged { verdict, tat, changed: true })
+    }
+
     /// Takes back work, as much of it as there is. Answers the arrival time afterwards, and whether it has changed.
-    pub(super) fn refund(&self, terms: Terms, now: u64, cost: u64) -> Option<(u64, bool)> {
+    pub(super) fn refund(&self, terms: &Terms, now: u64, cost: u64) -> Option<(u64, bool)> {
         loop {
             let before = self.entry.tat();
             let work = terms.refund(before, now, cost);

@@ -49,8 +49,10 @@ const CROWDED: usize = 6;
 /// Where a key belongs.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Place {
-    /// The first slots of the two groups; twice the same if there is no other.
-    pub(super) first: [usize; 2],
+    /// The first slot of its first group.
+    pub(super) first: usize,
+    /// How many groups there are. The second one is computed from that when it is asked for, which is seldom.
+    pub(super) groups: usize,
     /// How far behind them the key's home is.
     pub(super) home: usize,
     /// Bits of the hash that neither of these used.
@@ -64,19 +66,21 @@ impl Place {
         let groups = slots / GROUP;
         // The high bits choose the group, the low ones the home and the tag.
         let group = ((hash as u128 * groups as u128) >> 64) as usize;
-        let tag = (hash >> 3) as u16;
-        Self { first: [group * GROUP, other(group, tag, groups) * GROUP], home: hash as usize % GROUP, tag }
+        Self { first: group * GROUP, groups, home: hash as usize % GROUP, tag: (hash >> 3) as u16 }
     }
 
     /// Where a key with this tag belongs that lives at `slot`, for whoever goes by slots.
     pub(super) const fn around(slot: usize, tag: u16, slots: usize) -> Self {
-        let group = slot / GROUP;
-        Self { first: [group * GROUP, other(group, tag, slots / GROUP) * GROUP], home: 0, tag }
+        Self { first: slot / GROUP * GROUP, groups: slots / GROUP, home: 0, tag }
+    }
+
+    /// The first slots of the two groups; twice the same if there is no other.
+    pub(super) const fn both(self) -> [usize; 2] {
+        [self.first, other(self.first / GROUP, self.tag, self.groups) * GROUP]
     }
 }
 
 /// The other group of a key: the two add up to a number that follows from the tag, so each tells the other.
-#[inline]
 const fn other(group: usize, tag: u16, groups: usize) -> usize {
     // 2^64 / golden ratio: spreads the 16 bits over all groups.
     let spread = (tag as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
@@ -118,7 +122,7 @@ impl<'r> Group<'r> {
 
     /// All slots of both groups.
     fn slots(self) -> impl Iterator<Item = usize> {
-        let [one, two] = self.place.first;
+        let [one, two] = self.place.both();
         let two = (two != one).then_some(two);
         self.slots_from(one).chain(two.into_iter().flat_map(move |two| self.slots_from(two)))
     }
@@ -128,27 +132,23 @@ impl<'r> Group<'r> {
         Entry::at(self.words, slot)
     }
 
-    /// The live entry of `key`; nearly always at its home.
-    #[inline]
+    /// The live entry of `key`. What is read on the way may be torn: whoever acts on the entry checks its head.
     pub(super) fn find(self, key: &LimitKey) -> Option<Found<'r>> {
-        // Without a division: models have groups of fewer entries.
-        let home = if self.place.home < self.len { self.place.home } else { self.place.home % self.len };
-        let home = self.place.first[0] + home;
-        self.find_at(home, key).or_else(|| self.find_elsewhere(key))
+        self.slots().find_map(|slot| self.find_at(slot, key))
+    }
+
+    /// The same in the first group only, where nearly all are, and most of them at their home.
+    #[inline]
+    pub(super) fn find_near(self, key: &LimitKey) -> Option<Found<'r>> {
+        let Place { first, home, .. } = self.place;
+        (home..home + GROUP).find_map(|at| self.find_at(first + at % GROUP, key))
     }
 
     #[inline]
     fn find_at(self, slot: usize, key: &LimitKey) -> Option<Found<'r>> {
         let entry = self.entry(slot);
         let head = entry.head();
-        let is_it =
-            head.phase() == Phase::Live && entry.names(head, key, self.place.tag) && entry.is_still(head);
-        is_it.then_some(Found { entry, slot, head })
-    }
-
-    #[cold]
-    fn find_elsewhere(self, key: &LimitKey) -> Option<Found<'r>> {
-        self.slots().skip(1).find_map(|slot| self.find_at(slot, key))
+        entry.is_live(head, key, self.place.tag).then_some(Found { entry, slot, head })
     }
 
     /// Inserts a key that was not found.
@@ -199,11 +199,12 @@ impl<'r> Group<'r> {
             }
             (vacant, empty)
         };
-        let one = look(self.place.first[0]);
+        let [first, second] = self.place.both();
+        let one = look(first);
         if one.0.is_some() && self.len - one.1 < CROWDED {
             return one.0;
         }
-        let two = look(self.place.first[1]);
+        let two = look(second);
         if two.1 > one.1 { two.0 } else { one.0 }
     }
 

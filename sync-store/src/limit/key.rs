@@ -27,8 +27,13 @@ impl LimitKey {
     /// The key of a caller; `None` if it is empty.
     #[inline]
     pub(super) fn new(key: &[u8]) -> Option<Self> {
-        if key.len() <= INLINE_MAX {
-            return Self::inline(key);
+        Self::inline(key).or_else(|| Self::digest(key))
+    }
+
+    #[cold]
+    fn digest(key: &[u8]) -> Option<Self> {
+        if key.is_empty() {
+            return None;
         }
         let mut digest = [0; INLINE_MAX];
         digest.copy_from_slice(&blake3::hash(key).as_bytes()[..INLINE_MAX]);
@@ -45,17 +50,21 @@ impl LimitKey {
         }
     }
 
+    /// A key that is kept as it is; `None` if it is empty or longer than those.
+    ///
+    /// Two loads that may overlap, whatever the length: a copy of so few bytes costs more than all else that a check computes.
     #[inline]
-    fn inline(key: &[u8]) -> Option<Self> {
-        if let Ok(bytes) = key.try_into() {
-            return Some(Self { words: words(bytes), len: INLINE_MAX as u8 });
-        }
-        if key.is_empty() {
-            return None;
-        }
-        let mut bytes = [0; INLINE_MAX];
-        bytes.get_mut(..key.len())?.copy_from_slice(key);
-        Some(Self { words: words(bytes), len: key.len() as u8 })
+    pub(super) fn inline(key: &[u8]) -> Option<Self> {
+        let words = match (key.len(), key.first_chunk(), key.last_chunk()) {
+            (8..=INLINE_MAX, Some(&first), Some(&last)) => {
+                let unused = u64::BITS * 2 - 8 * key.len() as u32;
+                // In two steps, since all 64 bits are none of the second word's in a key of 8 bytes.
+                [u64::from_le_bytes(first), u64::from_le_bytes(last) >> (unused / 2) >> (unused - unused / 2)]
+            }
+            (1..8, ..) => [key.iter().rfold(0, |word, &byte| word << 8 | u64::from(byte)), 0],
+            _ => return None,
+        };
+        Some(Self { words, len: key.len() as u8 })
     }
 
     /// The key that an entry holds; `None` if `len` is no length of a key.

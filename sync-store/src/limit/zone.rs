@@ -19,7 +19,7 @@ use crate::layout::{Layout, Section};
 use crate::origins::Origins;
 use crate::region::{MAX_SIZE, OpenRegion, Origination, Parameters, Region};
 use crate::sharing::Dead;
-use crate::words::{AtomicU64 as Word, WORD};
+use crate::words::{AtomicU64 as Word, WORD, Words};
 use crate::{Error, Origin, Rate, Time, ZoneKind};
 
 /// Bytes of the smallest limit zone: its fixed structures take about one KiB, and dozens of keys have room in the rest.
@@ -44,7 +44,8 @@ pub struct LimitZone {
     pub(super) region: OpenRegion,
     pub(super) origins: Origins,
     pub(super) dirty: Dirty,
-    pub(super) entries: Section,
+    /// Of the region, by themselves.
+    entries: Words,
     pub(super) replication: Mutex<Replication>,
     /// Held while what dead processes have left is put right: entries that may be claimed for ever.
     recovery: Mutex<Vec<(usize, Head)>>,
@@ -214,12 +215,12 @@ impl LimitZoneBuilder {
     fn zone(self, rate: Rate, region: OpenRegion, parts: (Origins, Dirty, Section)) -> LimitZone {
         let (origins, dirty, entries) = parts;
         LimitZone {
+            entries: region.section(entries),
             name: self.name,
             origin: self.origin.unwrap_or_else(Origin::random),
             region,
             origins,
             dirty,
-            entries,
             replication: Mutex::default(),
             recovery: Mutex::default(),
             tally: Tally::default(),
@@ -302,17 +303,42 @@ impl LimitZone {
     /// bucket, and not recorded.
     #[inline]
     pub fn check(&self, key: impl AsRef<[u8]>, check: &Check, now: Time) -> Decision {
-        let terms = self.terms(check);
-        let now_ns = now.as_nanos();
-        let Some(key) = LimitKey::new(key.as_ref()) else {
-            return decision(terms, Charged::unchanged(terms.judge(0, now_ns, 0), 0), now_ns, false);
+        let (key, now) = (key.as_ref(), now.as_nanos());
+        self.check_usual(key, check, now).unwrap_or_else(|| self.check_any(key, check, now))
+    }
+
+    /// The check that nearly all are: of a short key in the first of its groups, by the terms of the zone, in memory of this process, with nobody in the way. Straight on, with
+    /// nothing that would have to be kept for another try. `None`: it is another one, and nothing has happened.
+    #[inline(always)]
+    fn check_usual(&self, key: &[u8], check: &Check, now: u64) -> Option<Decision> {
+        let Check { cost, burst: None, delay: None, rate: None, dry_run } = *check else { return None };
+        let cost = u64::try_from(cost).ok().filter(|&cost| cost > 0)?;
+        if self.region.is_shared() {
+            return None;
+        }
+        let key = LimitKey::inline(key)?;
+        let found = self.group(self.place(&key)).find_near(&key)?;
+        let charged = found.try_charge(&self.terms, now, cost).ok()?;
+        if charged.changed {
+            self.dirty.mark(&self.region, found.slot);
+        }
+        let decision = decision(&self.terms, charged, now, dry_run.unwrap_or(self.dry_run));
+        self.counters.count(decision.outcome);
+        Some(decision)
+    }
+
+    #[inline(never)]
+    fn check_any(&self, key: &[u8], check: &Check, now: u64) -> Decision {
+        let terms = &self.terms(check);
+        let Some(key) = LimitKey::new(key) else {
+            return decision(terms, Charged::unchanged(terms.judge(0, now, 0), 0), now, false);
         };
         let Ok(cost) = u64::try_from(check.cost) else {
-            let tat = self.refund(&key, terms, now_ns, check.cost.unsigned_abs()).0;
-            return decision(terms, Charged::unchanged(terms.judge(tat, now_ns, 0), tat), now_ns, true);
+            let tat = self.refund(&key, terms, now, check.cost.unsigned_abs()).0;
+            return decision(terms, Charged::unchanged(terms.judge(tat, now, 0), tat), now, true);
         };
-        let charged = self.charge(&key, self.place(&key), terms, now_ns, cost);
-        let decision = decision(terms, charged, now_ns, check.dry_run.unwrap_or(self.dry_run));
+        let charged = self.charge(&key, terms, now, cost);
+        let decision = decision(terms, charged, now, check.dry_run.unwrap_or(self.dry_run));
         if cost > 0 {
             self.counters.count(decision.outcome);
         }
@@ -323,16 +349,14 @@ impl LimitZone {
     /// there was any.
     pub fn forget(&self, key: impl AsRef<[u8]>, now: Time) -> bool {
         let Some(key) = LimitKey::new(key.as_ref()) else { return false };
-        let terms = self.terms(&Check::default());
-        self.refund(&key, terms, now.as_nanos(), u64::MAX).1
+        self.refund(&key, &self.terms, now.as_nanos(), u64::MAX).1
     }
 
     /// [Forgets](Self::forget) all keys. Answers how many.
     pub fn clear(&self, now: Time) -> usize {
-        let terms = self.terms(&Check::default());
         (0..self.slots())
             .filter_map(|slot| self.live(slot))
-            .filter(|key| self.refund(key, terms, now.as_nanos(), u64::MAX).1)
+            .filter(|key| self.refund(key, &self.terms, now.as_nanos(), u64::MAX).1)
             .count()
     }
 
@@ -347,7 +371,7 @@ impl LimitZone {
         self.counters.reset();
     }
 
-    #[inline]
+    /// The zone's terms, and what a check says otherwise.
     fn terms(&self, check: &Check) -> Terms {
         if check.rate.is_none() && check.burst.is_none() && check.delay.is_none() {
             return self.terms;
@@ -357,35 +381,45 @@ impl LimitZone {
         Terms::new(rate.interval_ns(), burst, delay.free())
     }
 
-    #[inline]
-    fn charge(&self, key: &LimitKey, place: Place, terms: Terms, now: u64, cost: u64) -> Charged {
+    fn charge(&self, key: &LimitKey, terms: &Terms, now: u64, cost: u64) -> Charged {
         let _change = self.region.begin();
+        let place = self.place(key);
         loop {
-            if let Some(found) = self.group(place).find(key) {
-                let Some(charged) = found.charge(terms, now, cost) else { continue };
-                if charged.changed {
-                    self.dirty.mark(&self.region, found.slot);
+            let charged = match self.group(place).find(key) {
+                Some(found) => {
+                    let charged = found.charge(terms, now, cost);
+                    if charged.is_some_and(|charged| charged.changed) {
+                        self.dirty.mark(&self.region, found.slot);
+                    }
+                    charged
                 }
+                None => self.charge_new(key, place, terms, now, cost),
+            };
+            if let Some(charged) = charged {
                 return charged;
             }
-            let verdict = terms.judge(0, now, cost);
-            let Verdict::Admitted { tat, work, .. } = verdict else { return Charged::unchanged(verdict, 0) };
-            if cost == 0 {
-                return Charged::unchanged(verdict, 0);
-            }
-            let view = View { tat, since: now };
-            let fresh = Fresh { key: *key, tag: place.tag, view, debt: work.cast_signed(), foreign: false };
-            match self.insert(place, &fresh, now) {
-                Inserted::Live { slot, .. } => self.dirty.mark(&self.region, slot),
-                Inserted::Again { .. } => continue,
-                Inserted::Busy => Tally::add(&self.tally.refused, 1),
-            }
-            return Charged { verdict, tat, changed: true };
         }
     }
 
+    /// Charges a key that was not found; `None`: look again.
+    fn charge_new(&self, key: &LimitKey, place: Place, terms: &Terms, now: u64, cost: u64) -> Option<Charged> {
+        let verdict = terms.judge(0, now, cost);
+        let Verdict::Admitted { tat, work, .. } = verdict else { return Some(Charged::unchanged(verdict, 0)) };
+        if cost == 0 {
+            return Some(Charged::unchanged(verdict, 0));
+        }
+        let view = View { tat, since: now };
+        let fresh = Fresh { key: *key, tag: place.tag, view, debt: work.cast_signed(), foreign: false };
+        match self.insert(place, &fresh, now) {
+            Inserted::Live { slot, .. } => self.dirty.mark(&self.region, slot),
+            Inserted::Again { .. } => return None,
+            Inserted::Busy => Tally::add(&self.tally.refused, 1),
+        }
+        Some(Charged { verdict, tat, changed: true })
+    }
+
     /// The arrival time afterwards, and whether there was anything to refund.
-    fn refund(&self, key: &LimitKey, terms: Terms, now: u64, cost: u64) -> (u64, bool) {
+    fn refund(&self, key: &LimitKey, terms: &Terms, now: u64, cost: u64) -> (u64, bool) {
         let _change = self.region.begin();
         let place = self.place(key);
         while let Some(found) = self.group(place).find(key) {
@@ -427,7 +461,7 @@ impl LimitZone {
 
     #[inline]
     pub(super) fn words(&self) -> &[Word] {
-        &self.region.all()[self.entries.start()..][..self.entries.len()]
+        &self.entries
     }
 
     pub(super) fn entry(&self, slot: usize) -> Entry<'_> {
@@ -538,7 +572,7 @@ impl fmt::Display for LimitZone {
 }
 
 #[inline]
-fn decision(terms: Terms, charged: Charged, now: u64, dry_run: bool) -> Decision {
+fn decision(terms: &Terms, charged: Charged, now: u64, dry_run: bool) -> Decision {
     let (outcome, wait_ns) = match charged.verdict {
         Verdict::Admitted { wait_ns: 0, .. } => (Outcome::Passed, None),
         Verdict::Admitted { .. } if dry_run => (Outcome::DelayedDryRun, None),

@@ -287,7 +287,7 @@ impl OpenRegion {
 
     /// The table of the processes that share the region; empty if none can.
     fn processes(&self) -> &[AtomicU64] {
-        if matches!(self.sharing, Sharing::None) { &[] } else { self.table() }
+        if self.is_shared() { self.table() } else { &[] }
     }
 
     /// The same, of a region that is known to have one.
@@ -295,13 +295,16 @@ impl OpenRegion {
         &self.words[HEADER_WORDS..SHARED_HEADER_WORDS]
     }
 
+    /// Whether other processes may have the region, too.
+    #[inline]
+    pub(crate) const fn is_shared(&self) -> bool {
+        !matches!(self.sharing, Sharing::None)
+    }
+
     /// Says that a change begins, until what this answers is dropped. Nothing in a region that is not shared.
     #[inline]
     pub(crate) fn begin(&self) -> Option<Change<'_>> {
-        match self.sharing {
-            Sharing::None => None,
-            Sharing::Owner { .. } | Sharing::Guest { .. } => self.sharing.begin(self.table()),
-        }
+        if self.is_shared() { self.sharing.begin(self.table()) } else { None }
     }
 
     /// Which of the processes that share the region this one is.
@@ -317,7 +320,7 @@ impl OpenRegion {
 
     /// What `f` answers, if no living process was at work meanwhile.
     pub(crate) fn in_quiet<R>(&self, dead: &[Dead], f: impl FnOnce() -> R) -> Option<R> {
-        if matches!(self.sharing, Sharing::None) {
+        if !self.is_shared() {
             return Some(f());
         }
         Sharing::in_quiet(self.processes(), dead, f)
@@ -338,6 +341,11 @@ impl OpenRegion {
     #[inline]
     pub(crate) fn words(&self, section: Section) -> &[AtomicU64] {
         &self.words[section.start()..section.start() + section.len()]
+    }
+
+    /// The words of a section, by themselves.
+    pub(crate) fn section(&self, section: Section) -> Words {
+        self.words.narrowed(section.start(), section.len())
     }
 
     /// The same memory for a thread that outlives this borrow.
@@ -381,7 +389,7 @@ impl OpenRegion {
 
 impl Drop for OpenRegion {
     fn drop(&mut self) {
-        if !matches!(self.sharing, Sharing::None) {
+        if self.is_shared() {
             let words = self.words.clone();
             self.sharing.leave(&words[HEADER_WORDS..SHARED_HEADER_WORDS]);
         }

@@ -17,7 +17,7 @@ fn words(entries: usize) -> Box<[AtomicU64]> {
 
 /// A group of a few entries, of which a key's home is the first.
 fn group(words: &[AtomicU64]) -> Group<'_> {
-    Group::new(words, Place { first: [0, 0], home: 0, tag: 7 })
+    Group::new(words, Place { first: 0, groups: 1, home: 0, tag: 7 })
 }
 
 fn fresh(name: &str, tat: u64, debt: i64) -> Fresh {
@@ -33,7 +33,7 @@ fn put(words: &[AtomicU64], name: &str, tat: u64, debt: i64) {
 fn charge(words: &[AtomicU64], name: &str, now: u64) -> bool {
     loop {
         if let Some(found) = group(words).find(&key(name)) {
-            match found.charge(TERMS, now, 1) {
+            match found.charge(&TERMS, now, 1) {
                 Some(charged) => return matches!(charged.verdict, Verdict::Admitted { .. }),
                 None => continue,
             }
@@ -65,10 +65,10 @@ mod plain {
             let mut used = vec![0; groups];
             for number in 0..20_000u64 {
                 let place = Place::of(number.wrapping_mul(0x9e37_79b9_7f4a_7c15), slots);
-                assert!(place.first.iter().all(|&first| first % GROUP == 0 && first < slots));
-                let [one, two] = place.first;
+                let [one, two] = place.both();
+                assert!([one, two].iter().all(|&first| first % GROUP == 0 && first < slots));
                 let back = Place::around(two + 3, place.tag, slots);
-                assert_eq!(back.first, [two, one]);
+                assert_eq!(back.both(), [two, one]);
                 used[one / GROUP] += 1;
                 used[two / GROUP] += 1;
             }

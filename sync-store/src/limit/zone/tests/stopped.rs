@@ -152,7 +152,7 @@ impl Case {
         };
         let mut places = (0..u64::MAX).map(place);
         let (first, of_key) =
-            places.find(|(_, place)| place.first[0] != place.first[1]).expect("most have two");
+            places.find(|(_, place)| place.both()[0] != place.both()[1]).expect("most have two");
         let mut tags = HashSet::from([of_key.tag]);
         let (mut near, mut far) = (Vec::new(), Vec::new());
         while near.len() < NEAR.len() || far.len() < FAR.len() {
@@ -160,7 +160,7 @@ impl Case {
             // With the same tag its words would be looked at, too.
             if other.first == of_key.first && near.len() < NEAR.len() && tags.insert(other.tag) {
                 near.push(key);
-            } else if other.first.iter().all(|first| !of_key.first.contains(first)) && far.len() < FAR.len() {
+            } else if other.both().iter().all(|first| !of_key.both().contains(first)) && far.len() < FAR.len() {
                 far.push(key);
             }
         }
