@@ -158,7 +158,9 @@ pub(crate) trait Buffer {
 impl Buffer for Vec<u8> {
     #[inline]
     fn room(&mut self, len: usize) -> &mut [u8] {
-        self.resize(len, 0);
+        if self.len() != len {
+            self.resize(len, 0);
+        }
         self
     }
 
@@ -208,27 +210,27 @@ impl<'r> Block<'r> {
     }
 
     /// Whether the key is this one.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn has_key(&self, head: Head, key: &[u8]) -> bool {
         if head.key_len() != key.len() {
             return false;
         }
-        let Some(words) = self.0.get(head.key_at()..head.key_at() + padded(key.len())) else {
+        let (whole, rest) = key.as_chunks::<WORD>();
+        let Some((words, behind)) = self.0.get(head.key_at()..).and_then(|w| w.split_at_checked(whole.len()))
+        else {
             return false;
         };
-        let (whole, rest) = key.as_chunks::<WORD>();
-        let same = whole
-            .iter()
-            .zip(words)
-            .all(|(chunk, word)| word.load(Ordering::Relaxed) == u64::from_le_bytes(*chunk));
-        same && (rest.is_empty() || words[whole.len()].load(Ordering::Relaxed) == to_word(rest))
+        std::iter::zip(whole, words)
+            .all(|(chunk, word)| word.load(Ordering::Relaxed) == u64::from_le_bytes(*chunk))
+            && (rest.is_empty()
+                || behind.first().is_some_and(|word| word.load(Ordering::Relaxed) == last_word(key, rest)))
     }
 
-    /// All but key and value, given a head that was just loaded.
+    /// All but key and value, given head and stamp that were just loaded.
     #[inline]
-    pub(crate) fn meta(&self, head: Head) -> Meta {
+    pub(crate) fn meta(&self, head: Head, stamp: Stamp) -> Meta {
         let time_ms = if head.timed() { self.load(TIME) } else { 0 };
-        Meta { head, stamp: self.stamp(), time_ms }
+        Meta { head, stamp, time_ms }
     }
 
     /// The first byte of the key.
@@ -243,12 +245,12 @@ impl<'r> Block<'r> {
 
     /// Copies the value. `valid` is asked now and then on the way, so that a reader of a long value that has lost its race
     /// does not copy it to the end.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn copy_value(&self, head: Head, out: &mut impl Buffer, valid: impl Fn() -> bool) {
         self.copy(head.key_at() + padded(head.key_len()), head.value_len(), out, valid);
     }
 
-    #[inline]
+    #[inline(always)]
     fn copy(&self, from: usize, len: usize, out: &mut impl Buffer, valid: impl Fn() -> bool) {
         let Some(words) = self.0.get(from..from + padded(len)) else {
             return; // torn: there is no such record
@@ -264,39 +266,55 @@ impl<'r> Block<'r> {
     /// Writes a record into a block that nobody else has.
     #[inline]
     pub(crate) fn fill(&self, draft: &Draft<'_>) {
-        let Header { removed, stamp, writer, time_ms, lag } = draft.header;
-        let timed = time_ms != 0;
-        let head = Head(
-            u64::from(writer) << WRITER_SHIFT
-                | u64::from(lag.min(LAG_MAX)) << LAG_SHIFT
-                | u64::from(timed) << TIMED_SHIFT
-                | u64::from(removed) << REMOVED_SHIFT
-                | (draft.value.len() as u64) << KEY_BITS
-                | draft.key.len() as u64,
-        );
+        self.fill_body(draft.key, draft.value, draft.header.time_ms);
+        self.fill_head(draft);
+    }
+
+    /// The part of it that is known before the header is.
+    #[inline]
+    pub(crate) fn fill_body(&self, key: &[u8], value: &[u8], time_ms: u64) {
         // Pairs with the acquire fence of readers; see the module's head. Here and not where blocks change hands, because this is
         // where stores begin.
         fence(Ordering::Release);
-        let store = |at: usize, word: u64| self.0[at].store(word, Ordering::Relaxed);
-        store(HEAD, head.0);
-        store(STAMP, stamp.raw());
-        if timed {
-            store(TIME, time_ms);
+        let mut at = TIME;
+        if time_ms != 0 {
+            self.0[TIME].store(time_ms, Ordering::Relaxed);
+            at += 1;
         }
-        let key_at = head.key_at();
-        self.write(key_at, draft.key);
-        self.write(key_at + padded(draft.key.len()), draft.value);
+        self.write(at, key);
+        self.write(at + padded(key.len()), value);
+    }
+
+    /// The rest, behind [`Self::fill_body`].
+    #[inline]
+    pub(crate) fn fill_head(&self, draft: &Draft<'_>) {
+        let Header { removed, stamp, writer, time_ms, lag } = draft.header;
+        let head = u64::from(writer) << WRITER_SHIFT
+            | u64::from(lag.min(LAG_MAX)) << LAG_SHIFT
+            | u64::from(time_ms != 0) << TIMED_SHIFT
+            | u64::from(removed) << REMOVED_SHIFT
+            | (draft.value.len() as u64) << KEY_BITS
+            | draft.key.len() as u64;
+        self.0[HEAD].store(head, Ordering::Relaxed);
+        self.0[STAMP].store(stamp.raw(), Ordering::Relaxed);
     }
 
     #[inline]
     fn write(&self, from: usize, bytes: &[u8]) {
-        let words = &self.0[from..from + padded(bytes.len())];
         let (whole, rest) = bytes.as_chunks::<WORD>();
-        for (chunk, word) in whole.iter().zip(words) {
-            word.store(u64::from_le_bytes(*chunk), Ordering::Relaxed);
+        let (words, behind) = self.0[from..].split_at(whole.len());
+        let (units, singles) = whole.as_chunks::<UNIT>();
+        let (unit_words, single_words) = words.as_chunks::<UNIT>();
+        for (bytes, words) in std::iter::zip(units, unit_words) {
+            for at in 0..UNIT {
+                words[at].store(u64::from_le_bytes(bytes[at]), Ordering::Relaxed);
+            }
+        }
+        for (bytes, word) in std::iter::zip(singles, single_words) {
+            word.store(u64::from_le_bytes(*bytes), Ordering::Relaxed);
         }
         if !rest.is_empty() {
-            words[whole.len()].store(to_word(rest), Ordering::Relaxed);
+            behind[0].store(last_word(bytes, rest), Ordering::Relaxed);
         }
     }
 }
@@ -323,24 +341,39 @@ fn copy_long(words: &[AtomicU64], out: &mut [u8], valid: impl Fn() -> bool) {
     }
 }
 
-#[inline]
+#[inline(always)]
 fn copy_words(words: &[AtomicU64], out: &mut [u8]) {
     let (whole, rest) = out.as_chunks_mut::<WORD>();
-    for (bytes, word) in whole.iter_mut().zip(words) {
+    let (body, last) = words.split_at(whole.len());
+    // By units: half as many instructions as word by word.
+    let (units, singles) = whole.as_chunks_mut::<UNIT>();
+    let (unit_words, single_words) = body.as_chunks::<UNIT>();
+    for (bytes, words) in std::iter::zip(units, unit_words) {
+        *bytes = std::array::from_fn(|at| words[at].load(Ordering::Relaxed).to_le_bytes());
+    }
+    for (bytes, word) in std::iter::zip(singles, single_words) {
         *bytes = word.load(Ordering::Relaxed).to_le_bytes();
     }
-    if !rest.is_empty() {
-        let last = words[whole.len()].load(Ordering::Relaxed).to_le_bytes();
+    if let Some(last) = last.first() {
+        let last = last.load(Ordering::Relaxed).to_le_bytes();
         rest.copy_from_slice(&last[..rest.len()]);
+    }
+}
+
+/// The last bytes of a key, `rest`, that do not fill a word, as one; zero padded.
+#[inline]
+fn last_word(key: &[u8], rest: &[u8]) -> u64 {
+    match key.last_chunk() {
+        // Together with bytes before them, which is one load.
+        Some(last) => u64::from_le_bytes(*last) >> (u64::BITS as usize - 8 * rest.len()),
+        None => to_word(rest),
     }
 }
 
 /// Less than eight bytes as a word, zero padded.
 #[inline]
 fn to_word(rest: &[u8]) -> u64 {
-    let mut bytes = [0; WORD];
-    bytes[..rest.len()].copy_from_slice(rest);
-    u64::from_le_bytes(bytes)
+    rest.iter().rfold(0, |word, &byte| word << 8 | u64::from(byte))
 }
 
 #[cfg(all(test, not(loom)))]

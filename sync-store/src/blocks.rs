@@ -154,13 +154,18 @@ impl Blocks {
     #[inline]
     pub(crate) fn at<'r>(&self, region: &'r OpenRegion, unit: u32) -> Block<'r> {
         // Slots only ever name units of the area, which is the end of the region.
-        Block::new(&region.all()[unit as usize * UNIT..self.area.start() + self.area.len()])
+        Block::new(&region.all()[unit as usize * UNIT..])
     }
 
-    /// A block of `units` units; `None` if none was found.
+    /// A block of `units` units that was given back a moment ago.
+    #[inline]
+    pub(crate) fn at_hand(&self, region: &OpenRegion, units: u32) -> Option<Owned> {
+        Self::take_cell(self.stripe(region), units)
+    }
+
+    /// A block of `units` units; `None` if none was found in a quick search.
     pub(crate) fn take(&self, region: &OpenRegion, units: u32) -> Option<Owned> {
-        let stripe = self.stripe(region);
-        Self::take_cell(stripe, units).or_else(|| self.search(region, &stripe[0], units, SEARCH_WORDS))
+        self.search(region, &self.stripe(region)[0], units, SEARCH_WORDS)
     }
 
     /// The same, after everything that waits in a cell was put back where it can grow together, and without a bound on the search.
@@ -233,14 +238,20 @@ impl Blocks {
     }
 
     /// Gives back a block.
+    #[inline]
     pub(crate) fn free(&self, region: &OpenRegion, block: Owned) {
         if self.is_reserve(block.unit) {
-            // Release: what its user read or wrote comes before its next use.
-            let bit = 1 << ((block.unit - self.first_unit() as u32) / self.reserve_units);
-            region.words(self.reserve)[0].fetch_or(bit, Ordering::Release);
+            self.free_reserve(region, &block);
         } else if let Some(block) = Self::put_cell(self.stripe(region), block) {
             self.give_back(region, block);
         }
+    }
+
+    #[cold]
+    fn free_reserve(&self, region: &OpenRegion, block: &Owned) {
+        // Release: what its user read or wrote comes before its next use.
+        let bit = 1 << ((block.unit - self.first_unit() as u32) / self.reserve_units);
+        region.words(self.reserve)[0].fetch_or(bit, Ordering::Release);
     }
 
     /// What waits in cells.
@@ -288,11 +299,13 @@ impl Blocks {
         region.words(self.reserve)[0].fetch_or(reserve, Ordering::AcqRel);
     }
 
+    #[cold]
     fn give_back(&self, region: &OpenRegion, block: Owned) {
         self.release(region, block.unit as usize - self.first_unit(), block.units as usize);
     }
 
     /// Looks for a run of free units, from where the stripe found one last, once around or through `most` bitmap words.
+    #[inline(never)]
     fn search(&self, region: &OpenRegion, hand: &AtomicU64, units: u32, most: usize) -> Option<Owned> {
         let words = region.words(self.taken);
         let units = units as usize;
@@ -346,18 +359,21 @@ impl Blocks {
         }
     }
 
-    fn stripe<'r>(&self, region: &'r OpenRegion) -> &'r [AtomicU64] {
+    #[inline]
+    fn stripe<'r>(&self, region: &'r OpenRegion) -> &'r [AtomicU64; STRIPE] {
         // Processes that share a region begin at different stripes.
         let number = threads::number() + region.process();
-        let at = number % (self.stripes.len() / STRIPE) * STRIPE;
-        &region.words(self.stripes)[at..at + STRIPE]
+        let stripes = region.words(self.stripes).as_chunks().0;
+        // Few threads have a number that has to be divided.
+        stripes.get(number).unwrap_or_else(|| &stripes[number % stripes.len()])
     }
 
     fn held(cell: u64) -> Option<Owned> {
         (cell != 0).then_some(Owned { unit: cell as u32, units: (cell >> CELL_UNIT_BITS) as u32 })
     }
 
-    fn take_cell(stripe: &[AtomicU64], units: u32) -> Option<Owned> {
+    #[inline]
+    fn take_cell(stripe: &[AtomicU64; STRIPE], units: u32) -> Option<Owned> {
         stripe[1..].iter().find_map(|cell| {
             let held = cell.load(Ordering::Relaxed);
             let block = Self::held(held).filter(|block| block.units == units)?;
@@ -369,7 +385,8 @@ impl Blocks {
     }
 
     /// Hands the block back if all cells are taken.
-    fn put_cell(stripe: &[AtomicU64], block: Owned) -> Option<Owned> {
+    #[inline]
+    fn put_cell(stripe: &[AtomicU64; STRIPE], block: Owned) -> Option<Owned> {
         let held = u64::from(block.units) << CELL_UNIT_BITS | u64::from(block.unit);
         let put = stripe[1..].iter().any(|cell| {
             cell.load(Ordering::Relaxed) == 0

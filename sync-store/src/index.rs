@@ -7,7 +7,7 @@
 use crate::layout::{Layout, Section};
 use crate::region::OpenRegion;
 use crate::slot::{Slot, SlotState};
-use crate::words::{AtomicU64, Ordering};
+use crate::words::{AtomicU64, LINE, Ordering, matching};
 
 /// Slots of a bucket: a cache line. Loom explores every order of every access; with fewer of them it ends.
 pub(crate) const BUCKET: usize = if cfg!(loom) { 2 } else { 8 };
@@ -34,6 +34,15 @@ pub(crate) struct Index {
 pub(crate) struct Candidates {
     pub(crate) main: [usize; 2],
     pub(crate) overflow: Option<usize>,
+}
+
+/// A slot as it was seen.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Glimpse<'r> {
+    pub(crate) at: usize,
+    pub(crate) word: &'r AtomicU64,
+    /// What the word held.
+    pub(crate) slot: Slot,
 }
 
 impl Candidates {
@@ -82,6 +91,21 @@ impl Index {
         words.iter().rev().fold(0, |live, word| {
             live << 1 | u32::from(Slot::from_raw(word.load(Ordering::SeqCst)).is_live_with(tag))
         })
+    }
+
+    /// A slot of the bucket that begins at `first` that holds a live record of a tag: the first one, if there are several. `None` says little, it may have been overlooked
+    /// while it changed.
+    #[inline]
+    pub(crate) fn glance(self, region: &OpenRegion, first: usize, tag: u64) -> Option<Glimpse<'_>> {
+        let bucket: &[AtomicU64; LINE] = region.all()[self.slots.start() + first..].first_chunk()?;
+        let matching = matching::<{ Slot::STATE_BITS }>(bucket, Slot::live_bits(tag));
+        if matching == 0 {
+            return None;
+        }
+        let at = matching.trailing_zeros() as usize % LINE;
+        let word = &bucket[at];
+        let slot = Slot::from_raw(word.load(Ordering::SeqCst));
+        slot.is_live_with(tag).then_some(Glimpse { at: first + at, word, slot })
     }
 
     /// Changes a slot if it is still as it was seen. Release: the record comes before. Acquire: so does what the slot pointed to, whose

@@ -195,7 +195,7 @@ impl KeyvalZone {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn find(&self, key: &[u8], now: Time, value: &mut impl Buffer) -> Option<Found> {
         let found = self.table.find(key, self.table.hash(key), Some(value))?;
         self.table.is_live(&found, now).then_some(found)
@@ -213,7 +213,15 @@ impl KeyvalZone {
         now: Time,
         expiry: Expiry,
     ) -> Result<(), Error> {
-        self.write(key.as_ref(), Put::New(value.as_ref()), now, |_| Some(self.expiry_ms(now, expiry)))?;
+        self.set_to(key.as_ref(), value.as_ref(), now, expiry)
+    }
+
+    fn set_to(&self, key: &[u8], value: &[u8], now: Time, expiry: Expiry) -> Result<(), Error> {
+        let time_ms = self.expiry_ms(now, expiry);
+        let checked = self.key(key, value)?;
+        if !self.table.overwrite(now, checked.bytes(), value, time_ms) {
+            self.write(key, Put::New(value), now, |_| Some(time_ms))?;
+        }
         Ok(())
     }
 

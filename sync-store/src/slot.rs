@@ -80,6 +80,15 @@ impl Slot {
         self.0 ^ tag << TAG_SHIFT < 1 << PENDING_SHIFT
     }
 
+    /// Bits from the pending one up.
+    pub(crate) const STATE_BITS: u32 = u64::BITS - PENDING_SHIFT;
+
+    /// Those bits of a live slot of such a tag.
+    #[inline]
+    pub(crate) const fn live_bits(tag: u64) -> u32 {
+        (tag << 1) as u32
+    }
+
     /// The unit of the region where the block starts; 0 for none.
     pub(crate) const fn unit(self) -> u32 {
         (self.0 & UNIT_MASK) as u32

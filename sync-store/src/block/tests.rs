@@ -20,7 +20,7 @@ fn a_record_survives_its_block() {
         let draft = Draft { key: &bytes[..key_len], value: &bytes[..value_len], header };
         block.fill(&draft);
         let head = block.head();
-        let meta = block.meta(head);
+        let meta = block.meta(head, block.stamp());
         assert_eq!((meta.header(), block.lead(head), head.units()), (header, 0, draft.units()));
         assert!(block.has_key(head, draft.key));
         assert!(!block.has_key(head, &bytes[1..=key_len]));
@@ -41,7 +41,7 @@ fn a_torn_head_leads_nowhere() {
     block.copy_value(head, &mut out, || true);
     assert!(out.is_empty());
     assert!(!block.has_key(head, &[0xff; 100]));
-    block.meta(head);
+    block.meta(head, block.stamp());
 }
 
 #[test]

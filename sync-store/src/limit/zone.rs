@@ -402,9 +402,18 @@ impl LimitZone {
     }
 
     /// Charges a key that was not found; `None`: look again.
-    fn charge_new(&self, key: &LimitKey, place: Place, terms: &Terms, now: u64, cost: u64) -> Option<Charged> {
+    fn charge_new(
+        &self,
+        key: &LimitKey,
+        place: Place,
+        terms: &Terms,
+        now: u64,
+        cost: u64,
+    ) -> Option<Charged> {
         let verdict = terms.judge(0, now, cost);
-        let Verdict::Admitted { tat, work, .. } = verdict else { return Some(Charged::unchanged(verdict, 0)) };
+        let Verdict::Admitted { tat, work, .. } = verdict else {
+            return Some(Charged::unchanged(verdict, 0));
+        };
         if cost == 0 {
             return Some(Charged::unchanged(verdict, 0));
         }

@@ -34,7 +34,13 @@ enum Rank {
 
 impl Table {
     /// A block of `units` units that is free; `None` if none was found.
+    #[inline]
     pub(super) fn take(&self, units: u32) -> Option<Owned> {
+        self.parts.blocks.at_hand(&self.region, units).or_else(|| self.look_for(units))
+    }
+
+    #[cold]
+    fn look_for(&self, units: u32) -> Option<Owned> {
         let taken = self.parts.counters.get(&self.region, Counter::Units);
         // Saves the search in a zone that is full to the brim.
         let left = self.parts.blocks.capacity_units().saturating_sub(taken);

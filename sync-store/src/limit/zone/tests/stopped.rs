@@ -160,7 +160,8 @@ impl Case {
             // With the same tag its words would be looked at, too.
             if other.first == of_key.first && near.len() < NEAR.len() && tags.insert(other.tag) {
                 near.push(key);
-            } else if other.both().iter().all(|first| !of_key.both().contains(first)) && far.len() < FAR.len() {
+            } else if other.both().iter().all(|first| !of_key.both().contains(first)) && far.len() < FAR.len()
+            {
                 far.push(key);
             }
         }
