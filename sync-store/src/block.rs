@@ -21,7 +21,7 @@
 //! consistent one, does not keep *later* stores behind it on ARM.
 
 use crate::stamp::Stamp;
-use crate::words::{AtomicU64, LINE, Ordering, UNIT, WORD, fence, prefetch};
+use crate::words::{AtomicU64, LINE, Ordering, UNIT, WORD, copy_unit, fence, prefetch};
 
 const HEAD: usize = 0;
 const STAMP: usize = 1;
@@ -349,7 +349,7 @@ fn copy_words(words: &[AtomicU64], out: &mut [u8]) {
     let (units, singles) = whole.as_chunks_mut::<UNIT>();
     let (unit_words, single_words) = body.as_chunks::<UNIT>();
     for (bytes, words) in std::iter::zip(units, unit_words) {
-        *bytes = std::array::from_fn(|at| words[at].load(Ordering::Relaxed).to_le_bytes());
+        copy_unit(words, bytes);
     }
     for (bytes, word) in std::iter::zip(singles, single_words) {
         *bytes = word.load(Ordering::Relaxed).to_le_bytes();

@@ -228,6 +228,32 @@ pub(crate) fn matching<const TOP_BITS: u32>(line: &[AtomicU64; LINE], top: u32) 
     })
 }
 
+/// Copies a unit out, its words in any order, each of them whole.
+#[inline]
+#[allow(unsafe_code)]
+pub(crate) fn copy_unit(from: &[AtomicU64; UNIT], to: &mut [[u8; WORD]; UNIT]) {
+    #[cfg(all(target_arch = "x86_64", not(any(test, loom, miri))))]
+    // SAFETY: SSE2, which every x86-64 processor has; reads the 32 bytes of `from`, atomics that live as long as it does, and writes the 32 bytes of `to`, which is ours alone. A
+    // 16-byte load is two of 8 bytes at least, each of which is one access, as a relaxed load would be.
+    unsafe {
+        std::arch::asm!(
+            "movdqu {a}, [{from}]",
+            "movdqu {b}, [{from} + 16]",
+            "movdqu [{to}], {a}",
+            "movdqu [{to} + 16], {b}",
+            from = in(reg) from.as_ptr(),
+            to = in(reg) to.as_mut_ptr(),
+            a = out(xmm_reg) _,
+            b = out(xmm_reg) _,
+            options(nostack, preserves_flags),
+        );
+    }
+    #[cfg(not(all(target_arch = "x86_64", not(any(test, loom, miri)))))]
+    {
+        *to = std::array::from_fn(|at| from[at].load(Ordering::Relaxed).to_le_bytes());
+    }
+}
+
 /// Asks for the cache line of a word before it is needed. Changes nothing but how long the next access takes.
 #[inline]
 #[allow(unsafe_code)]
