@@ -116,7 +116,7 @@ pub enum Error {
     InvalidKey {
         /// The zone's name.
         zone: String,
-        /// The key; bytes that are no text are shown as replacement characters.
+        /// The key, at most the first 64 bytes of it; bytes that are no text are shown as replacement characters.
         key: String,
         /// What it should have been.
         expected: &'static str,
@@ -209,6 +209,11 @@ pub enum Error {
         /// How many rows it had, as far as they were read.
         rows: u64,
     },
+}
+
+/// As much of a key as an error shows.
+pub(crate) fn shown(key: &[u8]) -> String {
+    String::from_utf8_lossy(&key[..key.len().min(64)]).into_owned()
 }
 
 impl Error {

@@ -63,7 +63,8 @@ impl Key<'_> {
 /// A keyval zone: keys and values of any bytes, each record with its own expiry, found exactly, by address range or by prefix.
 ///
 /// Reads never wait and never write shared memory; writes never wait either. A zone that is full refuses new records
-/// ([`Error::ZoneFull`]) but still lets its records be removed and replaced by ones that are no larger.
+/// ([`Error::ZoneFull`]) but still lets its records be removed, and replaced by ones that are no larger, if those have no more than a
+/// 1/128 of its size (1 KiB in any case): for so much a little room is kept.
 ///
 /// The keys of an `ip` zone are addresses and ranges in text form (`10.1.2.3`, `10.0.0.0/8`, `2001:db8::/32`). They are normalised: bits beyond the range are
 /// cleared, an IPv4 address mapped into IPv6 is an IPv4 address, an address alone is the range of just that address. Inside, and on the way to
@@ -370,7 +371,7 @@ impl KeyvalZone {
     fn range(&self, key: &[u8]) -> Result<Range, Error> {
         Range::parse(key).ok_or_else(|| Error::InvalidKey {
             zone: self.table.settings().name.clone(),
-            key: String::from_utf8_lossy(key).into_owned(),
+            key: crate::error::shown(key),
             expected: "an address or a range, such as 10.1.2.3, 10.0.0.0/8 or 2001:db8::/32",
         })
     }

@@ -85,14 +85,14 @@ impl Stamp {
         Self(self.0.saturating_add(2) & !1).max(Self::from_time(now))
     }
 
-    /// Refuses a stamp that is further ahead of `now` than `max_skew`.
+    /// Refuses a stamp that is further ahead of `now` than `max_skew`, or than a [`Time`] can tell, in 2554: no write could come after it.
     ///
     /// # Errors
     ///
     /// [`Error::StampAhead`], naming the zone and both times.
     pub fn check_skew(self, zone: &str, now: Time, max_skew: Duration) -> Result<(), Error> {
         let latest = now.as_nanos().saturating_add(nanos(max_skew));
-        if self.time().as_nanos() > latest {
+        if self.time().as_nanos() > latest || self.millis() > Time::from_nanos(u64::MAX).as_millis() {
             return Err(Error::StampAhead {
                 zone: zone.to_owned(),
                 stamp_ms: self.millis(),

@@ -37,7 +37,7 @@
 //! all of it, unless their busy period began after it.
 
 /// The most work a bucket holds, 292 years: debts are signed, and must not overflow.
-const CAPACITY_MAX: u64 = i64::MAX.unsigned_abs();
+pub(super) const CAPACITY_MAX: u64 = i64::MAX.unsigned_abs();
 
 /// By what terms a request is judged, multiplied out: nothing is left to be computed that does not depend on the request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use super::bucket::View;
+use super::bucket::{CAPACITY_MAX, View};
 use super::entry::{Fresh, Phase};
 use super::found::Snapshot;
 use super::group::Inserted;
@@ -64,16 +64,20 @@ impl LimitZone {
             0 => Error::EmptyKey { zone: self.name.clone() },
             WIRE_MAX => Error::InvalidKey {
                 zone: self.name.clone(),
-                key: String::from_utf8_lossy(wire).into_owned(),
+                key: crate::error::shown(wire),
                 expected: "a key of 17 bytes is a digest and begins with a byte of value 1",
             },
             length => Error::KeyTooLong { zone: self.name.clone(), length, max: WIRE_MAX },
         })
     }
 
-    fn state_of(&self, record: &Record<'_>) -> Result<(LimitKey, u64, i64), Error> {
+    /// The key, the arrival time and the debt of a row. No bucket holds more than [`CAPACITY_MAX`], so no arrival time is further ahead: one that says so
+    /// could never be refunded.
+    fn state_of(&self, record: &Record<'_>, now: u64) -> Result<(LimitKey, u64, i64), Error> {
         match record.state {
-            State::Limit { tat_ns, debt_ns } => Ok((self.key_of(record.key)?, tat_ns, debt_ns)),
+            State::Limit { tat_ns, debt_ns } => {
+                Ok((self.key_of(record.key)?, tat_ns.min(now.saturating_add(CAPACITY_MAX)), debt_ns))
+            }
             State::Value { .. } | State::Removed { .. } => {
                 Err(Error::WrongKind { zone: self.name.clone(), kind: ZoneKind::Limit })
             }
@@ -214,7 +218,6 @@ impl Replica for LimitZone {
         let index = self.enter(origin)?;
         let covered = self.origins.through(&self.region, index);
         let runs = &mut replication.runs;
-        runs.begin(origin, covered, from_seq_excluded, self.origins.len());
         let now = now.as_nanos();
         let mut applied = Applied::default();
         let mut seq = from_seq_excluded;
@@ -224,13 +227,17 @@ impl Replica for LimitZone {
                 refusal = Some(invalid(seq - from_seq_excluded + 1));
                 break;
             }
-            let (key, tat, debt) = match self.state_of(&record) {
+            let (key, tat, debt) = match self.state_of(&record, now) {
                 Ok(state) => state,
                 Err(error) => {
                     refusal = Some(error);
                     break;
                 }
             };
+            if seq == from_seq_excluded {
+                // Not before: a batch that is refused as a whole must not change how those that follow are counted.
+                runs.begin(origin, covered, from_seq_excluded, self.origins.len());
+            }
             seq += 1;
             let outcome = match runs.due(origin, covered, seq) {
                 Due::Nothing => Outcome::Superseded,
@@ -263,7 +270,7 @@ impl Replica for LimitZone {
         let now = now.as_nanos();
         let mut applied = Applied::default();
         for record in rows {
-            let (key, tat, _) = self.state_of(&record)?;
+            let (key, tat, _) = self.state_of(&record, now)?;
             count(&mut applied, &self.apply(&key, now, |view| view.merge(now, tat)));
         }
         Ok(self.tally(applied))

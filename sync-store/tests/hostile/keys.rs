@@ -309,7 +309,7 @@ fn what_is_no_address_is_refused_and_changes_nothing() {
     for key in &keys {
         let refused = Err(Error::InvalidKey {
             zone: "k".to_owned(),
-            key: String::from_utf8_lossy(key).into_owned(),
+            key: String::from_utf8_lossy(&key[..key.len().min(64)]).into_owned(),
             expected: "an address or a range, such as 10.1.2.3, 10.0.0.0/8 or 2001:db8::/32",
         });
         assert_eq!(keyval.set(key, "v", NOW, Expiry::Never), refused);

@@ -512,3 +512,26 @@ fn what_is_left_in_an_empty_entry_is_not_dirty_for_ever() {
     zone.publish(at(START), &mut |_| true);
     assert_eq!(zone.dirty_count(), 0);
 }
+
+#[test]
+fn a_batch_that_is_refused_as_a_whole_changes_nothing_about_the_next() {
+    let (refusing, other) = (zone(1, "1r/s", 9), zone(1, "1r/s", 9));
+    assert!(refusing.apply_batch(at(0), origin(2), 1000, 1001, &mut std::iter::empty()).is_err());
+    for zone in [&refusing, &other] {
+        let row = |tat_ns, debt_ns| [(b"k".to_vec(), START + tat_ns, debt_ns)];
+        for (seq, row) in [(4, row(1_000_000_000, 1_000_000_000)), (5, row(3_000_000_000, 1_000_000_000))] {
+            zone.apply_batch(at(0), origin(2), seq, seq + 1, &mut records(&row, origin(2))).expect("fine");
+        }
+    }
+    assert_eq!(left(&refusing, "k", at(0)), left(&other, "k", at(0)));
+}
+
+#[test]
+fn an_arrival_time_at_the_end_of_time_can_be_forgotten() {
+    let zone = zone(1, "1r/s", 9);
+    let row = [(b"k".to_vec(), u64::MAX, 1)];
+    zone.apply_states(at(0), &mut records(&row, origin(2))).expect("fine");
+    assert_eq!(left(&zone, "k", at(0)), 0);
+    assert!(zone.forget("k", at(0)));
+    assert_eq!(left(&zone, "k", at(0)), 10);
+}
