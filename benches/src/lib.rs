@@ -37,14 +37,14 @@ pub const fn limit_zone_size(keys: u32) -> u64 {
 /// The 16 bytes of a key. Made from its index, because keys looked up in a table would put the table's cache misses into the
 /// figures; and as one number, because whoever reads a word of which a part was just written waits for the other part, which keys of real requests do to nobody.
 pub fn key(index: u32) -> [u8; 16] {
-    const KEY: u128 = u128::from_le_bytes(*b"key-\0\0\0\000000000");
+    const KEY: u128 = u128::from_le_bytes(*b"key-\x00\x00\x00\x0000000000");
     (KEY | u128::from(index.to_be()) << 32).to_le_bytes()
 }
 
 /// The 32 bytes of a session, like the hexadecimal digest that a proxy puts into a cookie; made as a key is.
 pub fn session(index: u32) -> [u8; 32] {
     const SESSION: [u128; 2] =
-        [u128::from_le_bytes(*b"session-\0\0\0\00000"), u128::from_le_bytes([b'0'; 16])];
+        [u128::from_le_bytes(*b"session-\x00\x00\x00\x000000"), u128::from_le_bytes([b'0'; 16])];
     let first = SESSION[0] | u128::from(index.to_be()) << 64;
     let mut session = [0; 32];
     session[..16].copy_from_slice(&first.to_le_bytes());
