@@ -121,6 +121,12 @@ impl KeyvalZone {
         self.timeout_ms.map(Duration::from_millis)
     }
 
+    /// How long a removed record is remembered.
+    #[must_use]
+    pub fn tombstone_retention(&self) -> Duration {
+        Duration::from_millis(self.table.settings().retention_ms)
+    }
+
     /// The value of exactly this key.
     #[must_use]
     #[inline]
@@ -307,6 +313,14 @@ impl KeyvalZone {
             }
         }
         Ok(removed)
+    }
+
+    /// Forgets a record, on this node alone: no tombstone remains, and no peer hears of it. Only if it is still the one of that stamp and writer; answers whether it
+    /// was. The key is in the form in which it [travels](crate::Record::key).
+    ///
+    /// For whoever keeps records beside the zone and learns that the cluster removed one longer ago than tombstones are kept.
+    pub fn forget(&self, key: &[u8], stamp: Stamp, writer: Origin) -> bool {
+        self.table.forget(key, stamp, writer)
     }
 
     /// All records, with their keys as they were written, ranges in canonical text.

@@ -51,6 +51,18 @@ impl KeyvalZoneBuilder {
         self
     }
 
+    /// The name that it was given.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The size that it was given.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.size
+    }
+
     /// The identity that this node publishes under. Default: a random one.
     pub fn origin(mut self, origin: Origin) -> Self {
         self.origin = Some(origin);
