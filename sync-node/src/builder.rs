@@ -210,7 +210,12 @@ impl NodeBuilder {
 
     /// Keeps the records of a keyval zone in a file, and has them again at the next start. What was written to a zone is in the file within a second;
     /// [`Node::saved`] waits for that, and `sync` says when it counts. Beside the file lies another one, whose name ends in `.journal`.
-    pub fn keyval_state(mut self, zone: impl Into<String>, file: impl Into<PathBuf>, sync: StateSync) -> Self {
+    pub fn keyval_state(
+        mut self,
+        zone: impl Into<String>,
+        file: impl Into<PathBuf>,
+        sync: StateSync,
+    ) -> Self {
         self.states.insert(zone.into(), (file.into(), sync));
         self
     }
@@ -344,14 +349,20 @@ impl NodeBuilder {
         zone.origin(origin).max_record(sync_proto::max_record(self.buffers.1)).max_clock_skew(self.skew())
     }
 
-    fn keepers(&self, kept: Vec<Kept>, zones: &Zones, hub: &Arc<Hub>) -> Result<BTreeMap<String, Keeper>, Error> {
+    fn keepers(
+        &self,
+        kept: Vec<Kept>,
+        zones: &Zones,
+        hub: &Arc<Hub>,
+    ) -> Result<BTreeMap<String, Keeper>, Error> {
         let keepers = kept.into_iter().map(|Kept { files, unsaved, id }| {
             let name = files.zone().to_owned();
             let (Some(zone), Some((_, sync))) = (zones.keyvals.get(&name), self.states.get(&name)) else {
                 return Err(Error::NoSuchZone { name });
             };
             let reach = id.map_or(Reach::Local, |id| Reach::Cluster(Arc::clone(hub), id));
-            let keeper = Keeper::start(files, Arc::clone(zone), unsaved, *sync, reach, Arc::clone(&self.clock))?;
+            let keeper =
+                Keeper::start(files, Arc::clone(zone), unsaved, *sync, reach, Arc::clone(&self.clock))?;
             Ok((name, keeper))
         });
         keepers.collect()
@@ -375,7 +386,8 @@ impl NodeBuilder {
                 Some((path, _)) => {
                     let location = Location { zone: name.clone(), path: path.clone() };
                     let is_shared = !self.local.contains(&name);
-                    let (opened, zone) = Files::open(location, is_shared, now, &|factor| make(&zone, factor))?;
+                    let (opened, zone) =
+                        Files::open(location, is_shared, now, &|factor| make(&zone, factor))?;
                     files.push(opened);
                     zone
                 }

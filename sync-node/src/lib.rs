@@ -66,8 +66,8 @@ mod error;
 mod membership;
 mod node;
 mod replication;
-pub mod status;
 mod state;
+pub mod status;
 
 pub use builder::NodeBuilder;
 pub use error::Error;

@@ -124,7 +124,10 @@ pub(crate) struct Files {
 #[derive(Debug)]
 enum Refusal {
     /// Fewer than all of them fit.
-    TooSmall { records: usize, refused: usize },
+    TooSmall {
+        records: usize,
+        refused: usize,
+    },
     Fault(Fault),
     Zone(sync_store::Error),
 }
@@ -151,7 +154,10 @@ impl Files {
         if is_new && has_journal && std::fs::metadata(&path).is_ok_and(|found| found.len() > 0) {
             return Err(location.error(
                 &path,
-                format!("it is there, and {} is not; put that back, or move this one away", location.path.display()),
+                format!(
+                    "it is there, and {} is not; put that back, or move this one away",
+                    location.path.display()
+                ),
             ));
         }
         let lock = open_file(&path, true).map_err(|error| location.io(&path, error))?;
@@ -264,7 +270,9 @@ impl Loaded {
             if about.match_by != zone.match_by() {
                 let [is, was] = [zone.match_by(), about.match_by].map(type_of);
                 let remedy = "set `type` back, or export the pairs, move the file away and import them";
-                return Err(location.error(path, format!("its keys are of type {was:?}, not {is:?}; {remedy}")));
+                return Err(
+                    location.error(path, format!("its keys are of type {was:?}, not {is:?}; {remedy}"))
+                );
             }
             let journal = open_journal(location, journal, about.id)?;
             let mark = latest(&journal).map_err(at)?.unwrap_or(mark);
@@ -286,8 +294,10 @@ impl Loaded {
                 }
                 Err(Refusal::TooSmall { records, refused }) => {
                     let size = zone.stats().size_bytes;
-                    let fitting = (1..).map(|power| 1 << power).take_while(|&factor| factor <= Self::FACTOR_MAX);
-                    let fitting = { fitting }.find(|&factor| make(factor).is_ok_and(|zone| load(&zone).is_ok()));
+                    let fitting =
+                        (1..).map(|power| 1 << power).take_while(|&factor| factor <= Self::FACTOR_MAX);
+                    let fitting =
+                        { fitting }.find(|&factor| make(factor).is_ok_and(|zone| load(&zone).is_ok()));
                     let needed = fitting.map_or_else(
                         || "more than that".to_owned(),
                         |factor| crate::config::display_size(size * factor),
@@ -429,7 +439,9 @@ fn found(location: &Location, match_by: MatchBy, now: Time) -> Result<(), Error>
     let file = open_file(&path, true).map_err(|error| location.io(&path, error))?;
     // Left by a start that was cut short, if it is there.
     let mut left = [0; REDB.len()];
-    if file.metadata().is_ok_and(|file| file.len() > 0) && (file.read_exact_at(&mut left, 0).is_err() || left != REDB) {
+    if file.metadata().is_ok_and(|file| file.len() > 0)
+        && (file.read_exact_at(&mut left, 0).is_err() || left != REDB)
+    {
         return Err(at(Fault::Foreign));
     }
     file.set_len(0).map_err(|error| location.io(&path, error))?;

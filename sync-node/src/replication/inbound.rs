@@ -206,10 +206,9 @@ impl Inbound {
         let shared = Arc::clone(&self.shared);
         let Some((link, id)) = self.zone(catch_up.zone(), "catch-up")? else { return Ok(()) };
         link.brought_uncovered = true;
-        let applied =
-            apply(&shared.zones[id], catch_up.rows(from.raw()), |replica, rows| {
-                replica.apply_states(now.time, rows)
-            })?;
+        let applied = apply(&shared.zones[id], catch_up.rows(from.raw()), |replica, rows| {
+            replica.apply_states(now.time, rows)
+        })?;
         link.refused |= applied.refused > 0;
         if applied.applied > 0 {
             self.applied_at = Some(now.elapsed);

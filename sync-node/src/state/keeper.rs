@@ -282,7 +282,10 @@ impl Work {
         self.files.journal.clear().map_err(Fault::Io)
     }
 
-    fn with_table<T>(&mut self, work: impl FnOnce(&mut Table, &Files) -> Result<T, Fault>) -> Result<T, Fault> {
+    fn with_table<T>(
+        &mut self,
+        work: impl FnOnce(&mut Table, &Files) -> Result<T, Fault>,
+    ) -> Result<T, Fault> {
         let mut table = match self.table.take() {
             Some(table) => table,
             None => self.open_table()?,
@@ -298,7 +301,8 @@ impl Work {
         if file.metadata().map_err(Fault::Io)?.len() == 0 {
             return Err(Fault::Foreign);
         }
-        let file = std::fs::OpenOptions::new().read(true).write(true).open(&location.path).map_err(Fault::Io)?;
+        let file =
+            std::fs::OpenOptions::new().read(true).write(true).open(&location.path).map_err(Fault::Io)?;
         let table = Table::open(FileBackend::new(file)?)?;
         if table.about()?.0.id == *id { Ok(table) } else { Err(Fault::Foreign) }
     }

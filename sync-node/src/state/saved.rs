@@ -37,8 +37,11 @@ impl<'a> Saved<&'a [u8]> {
     /// The same for a zone.
     pub(crate) fn record(&self, key: &'a [u8]) -> Record<'a> {
         let Self { removed, stamp, writer, time_ms, dot, value } = *self;
-        let state =
-            if removed { State::Removed { stamp, writer } } else { State::Value { value, stamp, writer, time_ms } };
+        let state = if removed {
+            State::Removed { stamp, writer }
+        } else {
+            State::Value { value, stamp, writer, time_ms }
+        };
         Record { key, dot, state }
     }
 
@@ -80,8 +83,7 @@ impl Saved<Box<[u8]>> {
 impl<V: AsRef<[u8]>> Saved<V> {
     pub(crate) fn encode(&self, bytes: &mut Vec<u8>) {
         bytes.push(u8::from(self.removed));
-        let words =
-            [self.stamp.raw(), self.writer.raw(), self.time_ms, self.dot.origin.raw(), self.dot.seq];
+        let words = [self.stamp.raw(), self.writer.raw(), self.time_ms, self.dot.origin.raw(), self.dot.seq];
         words.iter().for_each(|word| bytes.extend(word.to_le_bytes()));
         bytes.extend(self.value.as_ref());
     }

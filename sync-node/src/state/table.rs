@@ -72,7 +72,9 @@ pub(super) enum Fault {
     Foreign,
     #[error("it is damaged ({0})")]
     Damaged(String),
-    #[error("it was written by another version of this program (its format is {0}, this program's is {VERSION})")]
+    #[error(
+        "it was written by another version of this program (its format is {0}, this program's is {VERSION})"
+    )]
     Version(u8),
     #[error("what its journal holds cannot be moved into it for so long that the journal takes no more")]
     Stuck,
@@ -136,7 +138,8 @@ impl Table {
             about => about?,
         };
         let zone = about.get(ZONE)?.ok_or(Fault::Foreign)?;
-        let zone = About::decode(zone.value()).map_err(|version| version.map_or(Fault::Foreign, Fault::Version))?;
+        let zone =
+            About::decode(zone.value()).map_err(|version| version.map_or(Fault::Foreign, Fault::Version))?;
         let mark = about.get(MARK)?.and_then(|mark| Mark::decode(mark.value()));
         Ok((zone, mark.ok_or_else(|| Fault::Damaged("its mark is none".to_owned()))?))
     }
@@ -165,7 +168,12 @@ impl Table {
     }
 
     /// Takes over what the journal says, and gives up what is over. What it answers without an error survives the end of the machine.
-    pub(super) fn take_over(&mut self, journal: &Journal, now_ms: u64, retention_ms: u64) -> Result<(), Fault> {
+    pub(super) fn take_over(
+        &mut self,
+        journal: &Journal,
+        now_ms: u64,
+        retention_ms: u64,
+    ) -> Result<(), Fault> {
         let transaction = self.begin()?;
         let mut latest = None;
         {
