@@ -184,7 +184,8 @@ impl Files {
     ) -> Result<(Self, KeyvalZone), Error> {
         let loaded = Loaded::of(&location, is_shared, now, Some(&lock), make, zone)?;
         let Loaded { id, mark, doubtful, zone, .. } = loaded;
-        let journal = open_journal(&location, Some(&lock), id)?;
+        let mut journal = open_journal(&location, Some(&lock), id)?;
+        journal.begin().map_err(|error| location.io(&location.journal(), error))?;
         Ok((Self { location, id, journal, mark, doubtful, _lock: lock }, zone))
     }
 
@@ -428,7 +429,14 @@ fn open_journal(location: &Location, file: Option<&File>, id: u64) -> Result<Jou
         }
         None => Box::new(InMemoryBackend::new()),
     };
-    Journal::open(medium, id).map_err(|unusable| location.fault(&path, &unusable.into()))
+    Journal::open(medium, id, boot()).map_err(|unusable| location.fault(&path, &unusable.into()))
+}
+
+/// A number for the time since the machine was started; where the system has none, each start of the program counts as one.
+fn boot() -> u64 {
+    let boot = std::fs::read("/proc/sys/kernel/random/boot_id").ok();
+    let hash = boot.and_then(|boot| blake3::hash(&boot).as_bytes().first_chunk().copied());
+    hash.map_or_else(rand::random, u64::from_le_bytes)
 }
 
 /// Makes the table of a zone, whole before it has its name.

@@ -5,13 +5,13 @@
 //! journal is empty again; so it needs no order, no index and no cleaning.
 //!
 //! ```text
-//! head:  "zsyncjnl", id of the table (8 bytes), hash of both (8)
-//! entry: length of the rest (4), hash (8), payload: 0, length of the key (2), key, record; or 1, mark; end (1, never zero)
+//! head:  "zsyncjnl", id of the table, boot, synchronized, hash of these four (8 bytes each)
+//! entry: length of the payload (4), the same inverted (4), hash (8), payload: 0, length of the key (2), key, record; or 1, mark
 //! ```
 //!
-//! An entry's hash covers the id and its own offset, so that nothing left over from an earlier use passes for one. An append that was cut short by the end of the
-//! process is the last thing in the file, and too short; one that was cut short by the end of the machine may also end in zeros. Both were
-//! never acknowledged, and count for nothing. Anything else that is not an entry is damage, and nothing of the file is used.
+//! An entry's hash covers the id and its own offset, so that nothing left over from an earlier use passes for one. What is no entry was either damaged, and then
+//! nothing of the file is used; or it is an append that was cut short and never acknowledged, and counts for nothing. After the end of the process that is told by its being too short, the
+//! last thing in the file. After the end of the machine (the head says during which boot it was written) an append may look like anything, but it lies behind what is known to be *synchronized*.
 
 use std::io;
 
@@ -21,11 +21,10 @@ use super::mark::Mark;
 use super::saved::Saved;
 
 const MAGIC: [u8; 8] = *b"zsyncjnl";
-const HEAD: u64 = 24;
-const ENTRY_HEAD: usize = 12;
-/// A mark with as many origins as one may have, and the end; a record with the longest key and value is shorter.
-const REST_MAX: usize = 1 + 8 + 16 * (1 << 14) + 1;
-const END: u8 = 0xa5;
+const HEAD: u64 = 40;
+const ENTRY_HEAD: usize = 16;
+/// A mark with as many origins as one may have; a record with the longest key and value is shorter.
+const PAYLOAD_MAX: usize = 1 + 8 + 16 * (1 << 14);
 /// So many bytes are gathered before they are written.
 const WRITE: usize = 1 << 20;
 const RECORD: u8 = 0;
@@ -54,26 +53,59 @@ impl From<io::Error> for Unusable {
     }
 }
 
+/// What the head says beside the id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Head {
+    /// The boot of the machine during which the journal was begun.
+    boot: u64,
+    /// Everything before this offset was synchronized with the disk.
+    synchronized: u64,
+}
+
 #[derive(Debug)]
 pub(super) struct Journal {
     medium: Box<dyn StorageBackend>,
     id: u64,
+    /// What it has if it is begun anew now.
+    boot: u64,
+    /// What stands in the file; `None` if it is still to be made.
+    head: Option<Head>,
     end: u64,
+    synchronized: u64,
 }
 
 impl Journal {
-    /// The journal on a medium: every entry is looked at, and nothing is written. An empty medium is an empty journal.
-    pub(super) fn open(medium: Box<dyn StorageBackend>, id: u64) -> Result<Self, Unusable> {
-        let mut journal = Self { medium, id, end: HEAD };
-        // A shorter one was being made when its process ended.
-        let mut found = vec![0; journal.medium.len()?.min(HEAD) as usize];
-        journal.medium.read(0, &mut found)?;
-        let is_being_made = found.len() < HEAD as usize && found.iter().all(|&byte| byte == 0);
-        if !head(id).starts_with(&found) && !is_being_made {
+    /// The journal on a medium: every entry is looked at, and nothing is written. An empty medium is an empty journal. `boot` stands for the time since the machine was started.
+    pub(super) fn open(medium: Box<dyn StorageBackend>, id: u64, boot: u64) -> Result<Self, Unusable> {
+        let len = medium.len()?;
+        let mut found = vec![0; len.min(HEAD) as usize];
+        medium.read(0, &mut found)?;
+        let head = decode_head(id, &found);
+        // One that was being made when it ended has nothing but a part of its head.
+        let is_being_made = len <= HEAD && (found.iter().all(|&byte| byte == 0) || MAGIC.starts_with(&found));
+        if head.is_none() && !is_being_made {
             return Err(Unusable::Foreign);
         }
+        let synchronized = head.map_or(HEAD, |head| head.synchronized);
+        let mut journal = Self { medium, id, boot, head, end: HEAD, synchronized };
         journal.end = journal.read(|_| Ok::<_, Unusable>(()))?;
         Ok(journal)
+    }
+
+    /// Makes the head if there is none yet.
+    pub(super) fn begin(&mut self) -> io::Result<()> {
+        if self.head.is_none() {
+            self.medium.set_len(0)?;
+            self.write_head(Head { boot: self.boot, synchronized: HEAD })?;
+            self.medium.sync_data()?;
+        }
+        Ok(())
+    }
+
+    fn write_head(&mut self, head: Head) -> io::Result<()> {
+        self.medium.write(0, &encode_head(self.id, head))?;
+        self.head = Some(head);
+        Ok(())
     }
 
     /// Whether there is nothing in it.
@@ -92,44 +124,51 @@ impl Journal {
         mut f: impl FnMut(Entry<'_>) -> Result<(), E>,
     ) -> Result<u64, E> {
         let len = self.medium.len().map_err(Unusable::Io)?;
+        let has_booted = self.head.is_some_and(|head| head.boot != self.boot);
         let mut at = HEAD;
-        let mut rest = Vec::new();
-        while len.saturating_sub(at) >= ENTRY_HEAD as u64 {
-            let mut entry_head = [0; ENTRY_HEAD];
-            self.medium.read(at, &mut entry_head).map_err(Unusable::Io)?;
-            let (length, hash) = parse_head(&entry_head);
-            if length > REST_MAX {
-                return Err(Unusable::Damaged(at).into());
-            }
-            let end = at + (ENTRY_HEAD + length) as u64;
-            if end > len {
+        let mut payload = Vec::new();
+        while at < len {
+            let next = self.next(at, len, &mut payload)?;
+            let is_cut_short = match next {
+                Next::Entry => false,
+                Next::TooShort => true,
+                Next::Nothing => has_booted,
+            };
+            if is_cut_short {
                 break;
             }
-            rest.resize(length, 0);
-            self.medium.read(at + ENTRY_HEAD as u64, &mut rest).map_err(Unusable::Io)?;
-            let payload = rest.strip_suffix(&[END]).unwrap_or_default();
-            match parse(payload).filter(|_| hash == hash_of(self.id, at, payload)) {
-                Some(entry) => f(entry)?,
-                None if rest.last().is_none_or(|&last| last == 0) && self.is_zero(end, len)? => break,
-                None => return Err(Unusable::Damaged(at).into()),
-            }
-            at = end;
+            let entry = if matches!(next, Next::Entry) { parse(&payload) } else { None };
+            f(entry.ok_or(Unusable::Damaged(at))?)?;
+            at += (ENTRY_HEAD + payload.len()) as u64;
+        }
+        // Whatever happened, this much was there.
+        if self.head.is_some_and(|head| at < head.synchronized) {
+            return Err(Unusable::Damaged(at).into());
         }
         Ok(at)
     }
 
-    fn is_zero(&self, from: u64, to: u64) -> Result<bool, Unusable> {
-        let mut bytes = vec![0; WRITE];
-        let mut at = from;
-        while at < to {
-            let part = &mut bytes[..(to - at).min(WRITE as u64) as usize];
-            self.medium.read(at, part)?;
-            if part.iter().any(|&byte| byte != 0) {
-                return Ok(false);
-            }
-            at += part.len() as u64;
+    /// Reads the payload at an offset.
+    fn next(&self, at: u64, len: u64, payload: &mut Vec<u8>) -> Result<Next, Unusable> {
+        let left = len - at;
+        if left < ENTRY_HEAD as u64 {
+            return Ok(Next::TooShort);
         }
-        Ok(true)
+        let mut head = [0; ENTRY_HEAD];
+        self.medium.read(at, &mut head)?;
+        let [length, hash] = [0, 8].map(|at| u64::from_le_bytes(std::array::from_fn(|byte| head[at + byte])));
+        let inverted = !(length >> 32) as u32;
+        // A length that was damaged must not pass for an entry that was cut short.
+        if length as u32 != inverted || inverted as usize > PAYLOAD_MAX {
+            return Ok(Next::Nothing);
+        }
+        let length = inverted as usize;
+        if left - (ENTRY_HEAD as u64) < length as u64 {
+            return Ok(Next::TooShort);
+        }
+        payload.resize(length, 0);
+        self.medium.read(at + ENTRY_HEAD as u64, payload)?;
+        Ok(if hash.to_le_bytes() == hash_of(self.id, at, payload) { Next::Entry } else { Next::Nothing })
     }
 
     /// Appends records and the mark that covers them. If that fails, the journal is as before.
@@ -138,12 +177,14 @@ impl Journal {
         records: impl Iterator<Item = (&'a [u8], &'a Saved<V>)>,
         mark: &Mark,
     ) -> io::Result<()> {
-        let len = self.medium.len()?;
-        if len < HEAD {
-            self.medium.write(0, &head(self.id))?;
-        } else if len > self.end {
-            // What an append left that was cut short.
+        // What an append left that was cut short.
+        if self.medium.len()? > self.end {
             self.medium.set_len(self.end)?;
+        }
+        if let Some(head) = self.head
+            && head.synchronized < self.synchronized
+        {
+            self.write_head(Head { synchronized: self.synchronized, ..head })?;
         }
         let end = self.append_entries(records, mark);
         if end.is_err() {
@@ -181,17 +222,31 @@ impl Journal {
     }
 
     /// What was appended survives the end of the machine from here on.
-    pub(super) fn sync(&self) -> io::Result<()> {
-        self.medium.sync_data()
+    pub(super) fn sync(&mut self) -> io::Result<()> {
+        self.medium.sync_data()?;
+        self.synchronized = self.end;
+        Ok(())
     }
 
-    /// Empties the journal: everything in it is in the table.
+    /// Empties the journal: everything in it is in the table. What was overtaken does not come back with the next start of the machine.
     pub(super) fn clear(&mut self) -> io::Result<()> {
+        // In this order, or the head would speak of more than there is.
+        self.synchronized = HEAD;
+        self.write_head(Head { boot: self.boot, synchronized: HEAD })?;
+        self.medium.sync_data()?;
         self.medium.set_len(HEAD)?;
         self.end = HEAD;
-        // What was overtaken must not come back with the next start of the machine.
         self.medium.sync_data()
     }
+}
+
+/// What is found at an offset.
+enum Next {
+    Entry,
+    /// The file ends before an entry could.
+    TooShort,
+    /// No entry.
+    Nothing,
 }
 
 /// Entries to be appended.
@@ -207,9 +262,10 @@ impl Entries {
         self.bytes.extend([0; ENTRY_HEAD]);
         write(&mut self.bytes);
         let (head, payload) = self.bytes[begin..].split_at_mut(ENTRY_HEAD);
-        head[..4].copy_from_slice(&(payload.len() as u32 + 1).to_le_bytes());
-        head[4..].copy_from_slice(&hash_of(self.id, self.start + begin as u64, payload));
-        self.bytes.push(END);
+        let length = payload.len() as u32;
+        head[..4].copy_from_slice(&length.to_le_bytes());
+        head[4..8].copy_from_slice(&(!length).to_le_bytes());
+        head[8..].copy_from_slice(&hash_of(self.id, self.start + begin as u64, payload));
     }
 
     fn write(&mut self, medium: &dyn StorageBackend) -> io::Result<()> {
@@ -218,11 +274,6 @@ impl Entries {
         self.bytes.clear();
         Ok(())
     }
-}
-
-fn parse_head(head: &[u8; ENTRY_HEAD]) -> (usize, [u8; 8]) {
-    let [a, b, c, d, hash @ ..] = *head;
-    (u32::from_le_bytes([a, b, c, d]) as usize, hash)
 }
 
 /// What a payload says; `None` if it says nothing.
@@ -238,13 +289,24 @@ pub(super) fn parse(payload: &[u8]) -> Option<Entry<'_>> {
     }
 }
 
-fn head(id: u64) -> [u8; HEAD as usize] {
-    let mut head = [0; HEAD as usize];
-    head[..8].copy_from_slice(&MAGIC);
-    head[8..16].copy_from_slice(&id.to_le_bytes());
-    let hash = hash_of(id, 0, &MAGIC);
-    head[16..].copy_from_slice(&hash);
-    head
+fn encode_head(id: u64, head: Head) -> [u8; HEAD as usize] {
+    let words = [u64::from_le_bytes(MAGIC), id, head.boot, head.synchronized];
+    let mut bytes = [0; HEAD as usize];
+    for (part, word) in bytes.chunks_exact_mut(8).zip(words) {
+        part.copy_from_slice(&word.to_le_bytes());
+    }
+    let (words, hash) = bytes.split_at_mut(HEAD as usize - 8);
+    hash.copy_from_slice(&hash_of(id, 0, words));
+    bytes
+}
+
+/// What a head of this id says; `None` if it is none.
+fn decode_head(id: u64, bytes: &[u8]) -> Option<Head> {
+    let (words, []) = bytes.as_chunks::<8>() else { return None };
+    let [_, _, boot, synchronized, _] = *words else { return None };
+    let [boot, synchronized] = [boot, synchronized].map(u64::from_le_bytes);
+    let head = Head { boot, synchronized };
+    (encode_head(id, head) == *bytes).then_some(head)
 }
 
 fn hash_of(id: u64, at: u64, payload: &[u8]) -> [u8; 8] {
