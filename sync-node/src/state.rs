@@ -30,6 +30,7 @@ use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use redb::StorageBackend;
 use redb::backends::{FileBackend, InMemoryBackend};
@@ -278,7 +279,7 @@ impl Loaded {
             let journal = open_journal(location, journal, about.id)?;
             let mark = latest(&journal).map_err(at)?.unwrap_or(mark);
             let away = now.saturating_sub(mark.contact);
-            let doubtful = (is_shared && away >= zone.tombstone_retention()).then(Origin::random);
+            let doubtful = (is_shared && away >= retention(&zone)).then(Origin::random);
             let load = |zone: &KeyvalZone| load(&table, &journal, zone, now, doubtful);
             let mut loaded = load(&zone);
             for _ in 1..Self::ATTEMPTS {
@@ -318,6 +319,11 @@ impl Loaded {
             Ok(Self { id: about.id, mark, doubtful, zone })
         })
     }
+}
+
+/// How long removals are remembered.
+fn retention(zone: &KeyvalZone) -> Duration {
+    zone.tombstone_retention().unwrap_or_default()
 }
 
 fn type_of(match_by: MatchBy) -> &'static str {

@@ -121,12 +121,6 @@ impl KeyvalZone {
         self.timeout_ms.map(Duration::from_millis)
     }
 
-    /// How long a removed record is remembered.
-    #[must_use]
-    pub fn tombstone_retention(&self) -> Duration {
-        Duration::from_millis(self.table.settings().retention_ms)
-    }
-
     /// The value of exactly this key.
     #[must_use]
     #[inline]

@@ -134,6 +134,14 @@ impl Log {
         self.batches.push_back(batch);
     }
 
+    /// Forgets batches that are so old that a record of theirs may have been removed and its tombstone forgotten, or soon will be, when removals are remembered
+    /// for `retention`: to whoever does not know them, a catch-up says what is left. For the time that a batch is under way there is the other half of it.
+    pub(crate) fn forget_old(&mut self, now: Now, retention: Duration) {
+        while self.batches.front().is_some_and(|batch| batch.at + retention / 2 < now.elapsed) {
+            self.batches.pop_front();
+        }
+    }
+
     /// What comes after `seq`.
     pub(crate) fn next_after(&self, seq: u64) -> Next<'_> {
         if seq >= self.through_seq {

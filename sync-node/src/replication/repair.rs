@@ -134,8 +134,9 @@ impl Repair {
 
     /// What was in doubt and is still there, nobody else knows.
     pub(crate) fn end_doubt(&mut self, zone: usize) {
+        // At once: whoever could be asked about them has been.
         self.zones[zone].doubtful = None;
-        self.suspect_orphans(zone);
+        self.zones[zone].orphans = Orphans::AdoptAt(Duration::ZERO);
     }
 
     /// If it is time for a zone to adopt orphans: the origins whose records are none, since they or others will yet deliver.

@@ -17,7 +17,7 @@ use tracing::{info, warn};
 use super::mark::Mark;
 use super::table::{Fault, Table};
 use super::unsaved::Unsaved;
-use super::{Files, StateSync, open_file};
+use super::{Files, StateSync, open_file, retention};
 use crate::Error;
 use crate::driver::Hub;
 
@@ -224,7 +224,7 @@ impl Work {
             let mut unsaved = self.unsaved.lock();
             (unsaved.take(), self.zone.vector())
         };
-        let interval = CONTACT_INTERVAL.min(self.zone.tombstone_retention() / 8);
+        let interval = CONTACT_INTERVAL.min(retention(&self.zone) / 8);
         let is_contact_due = is_due && contact.saturating_sub(self.written.contact) >= interval;
         if records.is_empty() && vector == self.written.vector && !is_contact_due {
             return Ok(());
@@ -277,7 +277,7 @@ impl Work {
             return Ok(());
         }
         let now_ms = self.clock.now().as_millis();
-        let retention_ms = u64::try_from(self.zone.tombstone_retention().as_millis()).unwrap_or(u64::MAX);
+        let retention_ms = u64::try_from(retention(&self.zone).as_millis()).unwrap_or(u64::MAX);
         self.with_table(|table, files| table.take_over(&files.journal, now_ms, retention_ms))?;
         self.files.journal.clear().map_err(Fault::Io)
     }
