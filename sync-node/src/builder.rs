@@ -209,7 +209,7 @@ impl NodeBuilder {
     }
 
     /// Keeps the records of a keyval zone in a file, and has them again at the next start. What was written to a zone is in the file within a second;
-    /// [`Node::saved`] waits for that, and `sync` says when it counts. Beside the file lies another one, whose name ends in `.journal`.
+    /// [`Node::saved`] waits for that, and `sync` says when it counts. Beside the file lies another one, whose name ends in `.journal`. Not for a mapped zone.
     pub fn keyval_state(
         mut self,
         zone: impl Into<String>,
@@ -383,6 +383,10 @@ impl NodeBuilder {
             let zone = self.bounded(zone, origin);
             let name = claim(zone.name())?;
             let zone = match self.states.get(&name) {
+                Some(_) if zone.is_mapped() => {
+                    let problem = format!("zone {name:?} lies in a mapped file, which keeps it already");
+                    return Err(Error::Setting { setting: "state", problem });
+                }
                 Some((path, _)) => {
                     let location = Location { zone: name.clone(), path: path.clone() };
                     let is_shared = !self.local.contains(&name);

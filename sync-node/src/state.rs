@@ -46,6 +46,7 @@ use mark::Mark;
 use overlay::Overlay;
 use saved::Saved;
 use table::{About, Fault, Table};
+use unsaved::Pair;
 
 /// Who may read the files: their owner.
 const MODE: u32 = 0o600;
@@ -376,7 +377,7 @@ struct Loading<'a> {
     zone: &'a KeyvalZone,
     now: Time,
     doubtful: Option<Origin>,
-    batch: Vec<(Box<[u8]>, Saved<Box<[u8]>>)>,
+    batch: Vec<Pair>,
     records: usize,
     refused: usize,
 }
@@ -464,7 +465,7 @@ fn found(location: &Location, match_by: MatchBy, now: Time) -> Result<(), Error>
     table.close().map_err(at)?;
     let named = std::fs::rename(&path, &location.path).and_then(|()| {
         let folder = location.path.parent().filter(|folder| !folder.as_os_str().is_empty());
-        File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
+        File::open(folder.unwrap_or_else(|| Path::new(".")))?.sync_all()
     });
     named.map_err(|error| location.io(&path, error))
 }

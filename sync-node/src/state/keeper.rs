@@ -202,7 +202,7 @@ impl Work {
             // Not over and over while there is trouble.
             if is_due || self.files.journal.len() > JOURNAL_MAX && self.trouble.is_none() {
                 let moved = self.confirm().and_then(|()| self.move_to_table());
-                outcome = outcome.and(moved.map_err(Arc::new));
+                outcome = outcome.and_then(|()| moved.map_err(Arc::new));
                 table_due = Instant::now() + INTERVAL;
                 self.log(outcome.err().as_deref());
             }

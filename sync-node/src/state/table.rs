@@ -12,6 +12,7 @@ use sync_store::MatchBy;
 use super::journal::{Entry, Journal, Unusable};
 use super::mark::Mark;
 use super::saved::Saved;
+use super::unsaved::Pair;
 
 const ABOUT: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("about");
 const RECORDS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("records");
@@ -195,7 +196,7 @@ impl Table {
     }
 
     /// Removes records that are still as they are given.
-    pub(super) fn forget(&self, gone: &[(Box<[u8]>, Saved<Box<[u8]>>)]) -> Result<(), Fault> {
+    pub(super) fn forget(&self, gone: &[Pair]) -> Result<(), Fault> {
         let transaction = self.begin()?;
         {
             let mut records = transaction.open_table(RECORDS)?;

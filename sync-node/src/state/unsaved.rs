@@ -12,6 +12,9 @@ use super::saved::Saved;
 
 pub(crate) type Records = HashMap<Box<[u8]>, Saved<Box<[u8]>>>;
 
+/// A key and its record.
+pub(crate) type Pair = (Box<[u8]>, Saved<Box<[u8]>>);
+
 /// The records to be written next.
 #[derive(Debug, Default)]
 pub(crate) struct Unsaved(Records);

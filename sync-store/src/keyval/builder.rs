@@ -63,6 +63,12 @@ impl KeyvalZoneBuilder {
         self.size
     }
 
+    /// Whether it lies in a [mapped file](Region::map_file).
+    #[must_use]
+    pub fn is_mapped(&self) -> bool {
+        self.region.path().is_some()
+    }
+
     /// The identity that this node publishes under. Default: a random one.
     pub fn origin(mut self, origin: Origin) -> Self {
         self.origin = Some(origin);
