@@ -1,6 +1,6 @@
 //! State files: what a keyval zone has on disk, so that it is there again after a restart.
 //!
-//! Data flows one way: zone → [`Unsaved`] → [journal](journal) → [table](table) → zone, at the next start.
+//! Data flows one way: zone → [`Unsaved`] → [`journal`] → [`table`] → zone, at the next start.
 //!
 //! | file | job |
 //! |---|---|
