@@ -23,6 +23,7 @@ mod decide;
 mod guard;
 mod health;
 mod json;
+mod pairs;
 mod plus;
 mod problem;
 mod server;
@@ -41,7 +42,7 @@ use problem::Problem;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use sync_store::Time;
+use sync_store::{KeyvalZone, Replica, Time};
 use tokio::sync::Semaphore;
 use users::UsersFile;
 
@@ -123,6 +124,7 @@ impl Api {
                 "/v1/sticky/{zone}/{session}",
                 get(decide::lookup).put(decide::learn).delete(decide::forget),
             )
+            .route("/v1/keyval/{zone}", get(pairs::export).post(pairs::import))
             .route("/api", any(plus::answer))
             .route("/api/", any(plus::answer))
             .route("/api/{*path}", any(plus::answer))
@@ -163,6 +165,11 @@ impl Api {
             return Err(Problem::stopping());
         }
         change(self.node().now())
+    }
+
+    /// Waits until the changes made to a zone so far are in its state file, if it has one.
+    async fn saved(&self, zone: &KeyvalZone) -> Result<(), Problem> {
+        self.node().saved(zone.name()).await.map_err(|error| Problem::unsaved(&error))
     }
 
     /// Runs what keeps a thread busy for long where it holds up nobody else.

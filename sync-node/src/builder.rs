@@ -1,13 +1,15 @@
 //! Making a node: settings with defaults, zones, start.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use rand::Rng;
 use sync_proto::MIN_FRAME_LIMIT;
 use sync_store::{
-    Clock, KeyvalZoneBuilder, LimitZoneBuilder, Origin, Replica, StickyZoneBuilder, SystemClock,
+    Clock, KeyvalZone, KeyvalZoneBuilder, LimitZoneBuilder, Origin, Replica, StickyZoneBuilder, SystemClock,
 };
 use sync_transport::{
     Address, Backoff, ConnectOptions, ConnectionOptions, Connector, Discovery, DiscoveryOptions, Framing,
@@ -18,6 +20,7 @@ use crate::driver::Hub;
 use crate::membership::Membership;
 use crate::node::{Node, Parts, Zones};
 use crate::replication::{Identity, Settings, Shared};
+use crate::state::{Files, Keeper, Location, Reach, StateSync, Unsaved};
 use crate::{Error, driver};
 
 /// How long something may be missing before it is requested from a peer. Long enough for all peers of a starting node to dial it,
@@ -53,6 +56,7 @@ pub struct NodeBuilder {
     stickies: Vec<StickyZoneBuilder>,
     limits: Vec<LimitZoneBuilder>,
     local: BTreeSet<String>,
+    states: BTreeMap<String, (PathBuf, StateSync)>,
 }
 
 #[derive(Debug)]
@@ -84,6 +88,7 @@ impl NodeBuilder {
             stickies: Vec::new(),
             limits: Vec::new(),
             local: BTreeSet::new(),
+            states: BTreeMap::new(),
         }
     }
 
@@ -203,6 +208,37 @@ impl NodeBuilder {
         self
     }
 
+    /// Keeps the records of a keyval zone in a file, and has them again at the next start. What was written to a zone is in the file within a second;
+    /// [`Node::saved`] waits for that, and `sync` says when it counts. Beside the file lies another one, whose name ends in `.journal`. Not for a mapped zone.
+    pub fn keyval_state(
+        mut self,
+        zone: impl Into<String>,
+        file: impl Into<PathBuf>,
+        sync: StateSync,
+    ) -> Self {
+        self.states.insert(zone.into(), (file.into(), sync));
+        self
+    }
+
+    /// What [`start`](Self::start) would object to in the [state files](Self::keyval_state) of zones, found out without changing anything. Files that a running node has are not looked at.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::State`], and those of zones.
+    pub fn check_states(mut self) -> Result<(), Error> {
+        let now = self.clock.now();
+        for zone in std::mem::take(&mut self.keyvals) {
+            let zone = self.bounded(zone, Origin::random());
+            let name = zone.name().to_owned();
+            if let Some((path, _)) = self.states.get(&name) {
+                let is_shared = !self.local.contains(&name);
+                let location = Location { zone: name, path: path.clone() };
+                Files::check(&location, is_shared, now, &|factor| make(&zone, factor))?;
+            }
+        }
+        Ok(())
+    }
+
     /// Makes the zones, listens and begins to dial. Must be called inside a tokio runtime.
     ///
     /// # Errors
@@ -216,11 +252,13 @@ impl NodeBuilder {
             Security::NotChosen => return Err(Error::TlsNotChosen),
         };
         let origin = Origin::random();
-        let zones = self.zones(origin)?;
+        let (zones, files) = self.zones(origin)?;
         let synchronized: Vec<_> = zones.replicas().filter(|r| !self.local.contains(r.name())).collect();
         let settings = self.settings();
         let identity = Identity { cluster: self.cluster.clone(), name: self.name.clone(), origin };
-        let shared = Arc::new(Shared::new(identity, settings, synchronized));
+        let mut shared = Shared::new(identity, settings, synchronized);
+        let kept: Vec<_> = files.into_iter().map(|files| keep(files, &mut shared)).collect();
+        let shared = Arc::new(shared);
 
         let connection = ConnectionOptions {
             framing: Framing { parse_length: sync_proto::framing::parse_length, max_frame: self.max_frame },
@@ -258,10 +296,11 @@ impl NodeBuilder {
             self.interval,
             self.connect_timeout,
         ));
+        let keepers = self.keepers(kept, &zones, &hub)?;
         let replicas = zones.replicas().collect();
         let tasks = driver::spawn(&hub, listener, discovery.targets(), replicas);
         let discovery_options = self.discovery;
-        Ok(Node::new(Parts { hub, tasks, zones, tls, discovery, discovery_options, listening }))
+        Ok(Node::new(Parts { hub, tasks, zones, keepers, tls, discovery, discovery_options, listening }))
     }
 
     fn check(&self) -> Result<(), Error> {
@@ -301,19 +340,64 @@ impl NodeBuilder {
         }
     }
 
-    fn zones(&mut self, origin: Origin) -> Result<Zones, Error> {
+    /// The largest difference of a stamp: twice what two peers may differ by, since records come by way of a third node, too, whose clock may lie between the two.
+    fn skew(&self) -> Duration {
+        self.max_clock_skew.saturating_mul(2)
+    }
+
+    fn bounded(&self, zone: KeyvalZoneBuilder, origin: Origin) -> KeyvalZoneBuilder {
+        zone.origin(origin).max_record(sync_proto::max_record(self.buffers.1)).max_clock_skew(self.skew())
+    }
+
+    fn keepers(
+        &self,
+        kept: Vec<Kept>,
+        zones: &Zones,
+        hub: &Arc<Hub>,
+    ) -> Result<BTreeMap<String, Keeper>, Error> {
+        let keepers = kept.into_iter().map(|Kept { files, unsaved, id }| {
+            let name = files.zone().to_owned();
+            let (Some(zone), Some((_, sync))) = (zones.keyvals.get(&name), self.states.get(&name)) else {
+                return Err(Error::NoSuchZone { name });
+            };
+            let reach = id.map_or(Reach::Local, |id| Reach::Cluster(Arc::clone(hub), id));
+            let keeper =
+                Keeper::start(files, Arc::clone(zone), unsaved, *sync, reach, Arc::clone(&self.clock))?;
+            Ok((name, keeper))
+        });
+        keepers.collect()
+    }
+
+    fn zones(&mut self, origin: Origin) -> Result<(Zones, Vec<Files>), Error> {
         let max_record = sync_proto::max_record(self.buffers.1);
-        // Twice what two peers may differ by: records come by way of a third node, too, whose clock may lie between the two.
-        let skew = self.max_clock_skew.saturating_mul(2);
+        let skew = self.skew();
+        let now = self.clock.now();
+        let mut files = Vec::new();
         let mut zones = Zones::default();
         let mut names = BTreeSet::new();
         let mut claim = |name: &str| match names.insert(name.to_owned()) {
             true => Ok(name.to_owned()),
             false => Err(Error::DuplicateZone { name: name.to_owned() }),
         };
-        for zone in self.keyvals.drain(..) {
-            let zone = zone.origin(origin).max_record(max_record).max_clock_skew(skew).build()?;
-            zones.keyvals.insert(claim(zone.name())?, Arc::new(zone));
+        for zone in std::mem::take(&mut self.keyvals) {
+            let zone = self.bounded(zone, origin);
+            let name = claim(zone.name())?;
+            let zone = match self.states.get(&name) {
+                Some(_) if zone.is_mapped() => {
+                    let problem = format!("zone {name:?} lies in a mapped file, which keeps it already");
+                    return Err(Error::Setting { setting: "state", problem });
+                }
+                Some((path, _)) => {
+                    let location = Location { zone: name.clone(), path: path.clone() };
+                    let is_shared = !self.local.contains(&name);
+                    let (opened, zone) =
+                        Files::open(location, is_shared, now, &|factor| make(&zone, factor))?;
+                    files.push(opened);
+                    zone
+                }
+                None => zone.build()?,
+            };
+            zones.keyvals.insert(name, Arc::new(zone));
         }
         for zone in self.stickies.drain(..) {
             let zone = zone.origin(origin).max_record(max_record).max_clock_skew(skew).build()?;
@@ -326,8 +410,34 @@ impl NodeBuilder {
         if let Some(name) = self.local.iter().find(|&name| !names.contains(name)) {
             return Err(Error::NoSuchZone { name: name.clone() });
         }
+        if let Some(name) = self.states.keys().find(|&name| !zones.keyvals.contains_key(name)) {
+            return Err(Error::NoSuchZone { name: name.clone() });
+        }
         let shared = names.into_iter().map(|name| (!self.local.contains(&name), name));
         zones.synchronized = shared.map(|(shared, name)| (name, shared)).collect();
-        Ok(zones)
+        Ok((zones, files))
     }
+}
+
+/// A zone of so many times its size.
+fn make(zone: &KeyvalZoneBuilder, factor: u64) -> Result<KeyvalZone, sync_store::Error> {
+    let size = zone.bytes().saturating_mul(factor);
+    zone.clone().size(size).build()
+}
+
+/// The files of a zone, and where its changes are noted.
+struct Kept {
+    files: Files,
+    unsaved: Arc<Mutex<Unsaved>>,
+    /// Its index among those that synchronize.
+    id: Option<usize>,
+}
+
+fn keep(files: Files, shared: &mut Shared) -> Kept {
+    let unsaved = Arc::<Mutex<Unsaved>>::default();
+    let id = shared.zones.iter().position(|zone| zone.replica.name() == files.zone());
+    if let Some(id) = id {
+        shared.keep(id, Arc::clone(&unsaved), files.doubtful());
+    }
+    Kept { files, unsaved, id }
 }

@@ -6,7 +6,7 @@
 //! | `demo` | [`demo`] |
 //! | `cert ca`, `cert node NAME` | [`cert`] |
 //! | `status` | [`status`] |
-//! | `keyval get`, `set`, `delete`, `list` | [`keyval`] |
+//! | `keyval get`, `set`, `delete`, `list`, `export`, `import` | [`keyval`] |
 //!
 //! A command that fails says why on standard error and exits with status 1; wrong usage exits with status 2.
 

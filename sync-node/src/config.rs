@@ -39,6 +39,8 @@ pub use settings::{
 
 pub use values::parse_time;
 
+pub(crate) use values::display_size;
+
 use reader::Report;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;

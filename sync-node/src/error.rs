@@ -1,6 +1,8 @@
 //! What can go wrong when a node is made or changed. Once it runs, failures of links are not errors of the node: they are
 //! logged, shown in [`Status`](crate::status::Status) and retried.
 
+use std::path::PathBuf;
+
 /// Why a node could not be started or changed. Nothing of it is left running.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -27,6 +29,26 @@ pub enum Error {
         setting: &'static str,
         /// What is wrong with it and what would fit.
         problem: String,
+    },
+    /// A state file cannot be used. It is as it was.
+    #[error("zone `{zone}`: state file {}: {problem}", path.display())]
+    State {
+        /// The zone.
+        zone: String,
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, and what to do about it.
+        problem: String,
+    },
+    /// There is no room to write a change to the state file. The zone has it, and so will the file when there is room.
+    #[error("zone `{zone}`: no room for its state file {}: {reason}", path.display())]
+    StateFull {
+        /// The zone.
+        zone: String,
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        reason: String,
     },
     /// A zone could not be made.
     #[error(transparent)]

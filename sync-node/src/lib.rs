@@ -53,6 +53,7 @@
 //! | `replication`, `membership` | state machines, free of I/O: what to send, whom to dial |
 //! | `driver` | tasks that connect them to sockets, timers and the clock |
 //! | [`NodeBuilder`], [`Node`], [`status`] | the way in, for programs |
+//! | `state` | the files that keyval zones are kept in |
 //! | [`config`], [`api`] | the way in, for operators: the file, and HTTP |
 //!
 //! The binary `sync-node` is this library with a command line.
@@ -65,11 +66,13 @@ mod error;
 mod membership;
 mod node;
 mod replication;
+mod state;
 pub mod status;
 
 pub use builder::NodeBuilder;
 pub use error::Error;
 pub use node::Node;
+pub use state::StateSync;
 
 /// The examples of the documents compile.
 #[cfg(doctest)]

@@ -8,11 +8,13 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use sync_store::{KeyvalZone, LimitZone, Origin, Replica, StickyZone, Time};
 use sync_transport::{Address, Discovery, DiscoveryOptions, Server, TlsConfig};
+use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep, timeout_at};
 use tracing::{info, warn};
 
 use crate::builder::NodeBuilder;
 use crate::driver::{Hub, LinkHandle, Machine, Tasks};
+use crate::state::Keeper;
 use crate::status::{Direction, PeerStatus, Status, ZoneStatus};
 use crate::{Error, replication};
 
@@ -41,6 +43,7 @@ struct Inner {
     joined: AtomicBool,
     stopping: AtomicBool,
     tasks: Mutex<Option<Tasks>>,
+    keepers: BTreeMap<String, Keeper>,
 }
 
 /// What a builder hands over.
@@ -48,6 +51,7 @@ pub(crate) struct Parts {
     pub(crate) hub: Arc<Hub>,
     pub(crate) tasks: Tasks,
     pub(crate) zones: Zones,
+    pub(crate) keepers: BTreeMap<String, Keeper>,
     pub(crate) tls: Option<TlsConfig>,
     pub(crate) discovery: Discovery,
     pub(crate) discovery_options: DiscoveryOptions,
@@ -81,7 +85,7 @@ impl Node {
     }
 
     pub(crate) fn new(parts: Parts) -> Self {
-        let Parts { hub, tasks, zones, tls, discovery, discovery_options, listening } = parts;
+        let Parts { hub, tasks, zones, keepers, tls, discovery, discovery_options, listening } = parts;
         let started_at = hub.clock.now();
         let inner = Inner {
             hub,
@@ -94,6 +98,7 @@ impl Node {
             joined: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
             tasks: Mutex::new(Some(tasks)),
+            keepers,
         };
         Self { inner: Arc::new(inner) }
     }
@@ -151,6 +156,18 @@ impl Node {
     /// All limit zones by name.
     pub fn limits(&self) -> impl Iterator<Item = &Arc<LimitZone>> {
         self.inner.zones.limits.values()
+    }
+
+    /// Waits until what was written to a keyval zone before is in its [state file](NodeBuilder::keyval_state), as durably as was asked for. At once if it has none.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::StateFull`], [`Error::State`]: it could not be written now. The zone has it all the same, and so have its peers; writing it is tried again every second.
+    pub async fn saved(&self, zone: &str) -> Result<(), Error> {
+        match self.inner.keepers.get(zone) {
+            Some(keeper) => keeper.saved().await,
+            None => Ok(()),
+        }
     }
 
     /// The content digest of a zone, equal on nodes with equal content. Reads the whole zone.
@@ -361,6 +378,9 @@ impl Node {
         // Not in one expression: links that are dropped say so to others, who may be waiting for the lock.
         let links = std::mem::take(&mut *hub.links.lock());
         drop(links);
+        let node = self.clone();
+        // They wait for the disk. The task does not panic.
+        let _ = spawn_blocking(move || node.inner.keepers.values().for_each(Keeper::stop)).await;
         // Tasks of those tasks are ended with them, but gone only when the runtime has seen to each.
         let is_shared = || Arc::strong_count(hub) > 1 || Arc::strong_count(&hub.shared) > 1;
         let deadline = Instant::now() + END_TIMEOUT;

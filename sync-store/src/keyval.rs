@@ -310,19 +310,33 @@ impl KeyvalZone {
         Ok(removed)
     }
 
+    /// Forgets a record, on this node alone: no tombstone remains, and no peer hears of it. Only if it is still the one of that stamp and writer; answers whether it
+    /// was. The key is in the form in which it [travels](crate::Record::key).
+    ///
+    /// For whoever keeps records beside the zone and learns that the cluster removed one longer ago than tombstones are kept.
+    pub fn forget(&self, key: &[u8], stamp: Stamp, writer: Origin) -> bool {
+        self.table.forget(key, stamp, writer)
+    }
+
     /// All records, with their keys as they were written, ranges in canonical text.
     ///
     /// In no order, and not all as of one moment: each record is copied whole when its turn comes. A record that is there all the while is met
     /// exactly once, whether or not its value changes meanwhile; one that comes or goes meanwhile may be met or not, and a key that is removed and set again
     /// may be met twice. Nobody waits: neither those who write meanwhile nor the iteration.
     pub fn iter(&self, now: Time) -> impl Iterator<Item = (Value, Entry)> {
-        self.table.iter(now).filter_map(|(key, value, header, writer)| {
+        self.iter_from(now, 0).map(|(_, key, entry)| (key, entry))
+    }
+
+    /// The same in parts, for whoever cannot hold on to the zone meanwhile: from a place on, 0 at first. With each record comes the place behind it, to go on from.
+    pub fn iter_from(&self, now: Time, place: u64) -> impl Iterator<Item = (u64, Value, Entry)> {
+        let first = usize::try_from(place).unwrap_or(usize::MAX);
+        self.table.iter_from(now, first).filter_map(|(at, (key, value, header, writer))| {
             let key = match self.match_by {
                 MatchBy::Ip => Range::from_bytes(&key)?.to_string().as_bytes().into(),
                 MatchBy::Exact | MatchBy::Prefix => key,
             };
             let Header { stamp, time_ms, .. } = header;
-            Some((key, Entry { value, expires_at: expires_at(time_ms), stamp, writer }))
+            Some((at as u64 + 1, key, Entry { value, expires_at: expires_at(time_ms), stamp, writer }))
         })
     }
 

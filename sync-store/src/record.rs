@@ -224,6 +224,11 @@ pub trait Replica: Send + Sync + fmt::Debug {
     /// Figures for people.
     fn stats(&self) -> ZoneStats;
 
+    /// How long a removed record is remembered; `None` in a zone that does not remember any.
+    fn tombstone_retention(&self) -> Option<Duration> {
+        None
+    }
+
     /// The most bytes of key and value together that the zone accepts, from callers and from peers.
     fn max_record(&self) -> usize;
 }

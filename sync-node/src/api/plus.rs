@@ -15,7 +15,7 @@
 //! ([`Endpoint::find`]) rather than forty routes.
 
 mod figures;
-mod keyvals;
+pub(super) mod keyvals;
 
 use super::problem::Problem;
 use super::{Api, json};
@@ -179,7 +179,7 @@ fn respond(value: Value) -> Response {
 }
 
 /// The value of an argument of the query, percent-decoded; a plus sign is a plus sign, as NGINX has it.
-fn argument(query: &str, name: &str) -> Option<String> {
+pub(super) fn argument(query: &str, name: &str) -> Option<String> {
     let mut arguments = query.split('&').map(|argument| argument.split_once('=').unwrap_or((argument, "")));
     let (_, value) = arguments.find(|(key, _)| *key == name)?;
     Some(percent_decode_str(value).decode_utf8_lossy().into_owned())

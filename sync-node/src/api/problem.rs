@@ -30,6 +30,11 @@ impl Problem {
         Self { status, code, text: text.into(), header: None }
     }
 
+    /// What is said to people.
+    pub(super) fn text(&self) -> &str {
+        &self.text
+    }
+
     fn with(mut self, name: HeaderName, value: HeaderValue) -> Self {
         self.header = Some((name, value));
         self
@@ -103,6 +108,17 @@ impl Problem {
             Error::RecordTooLarge { .. } | Error::KeyTooLong { .. } => Self::too_large(error.to_string()),
             _ => Self::format(format_code, error.to_string()),
         }
+    }
+
+    /// A change was made and is not in the zone's state file.
+    pub(super) fn unsaved(error: &crate::Error) -> Self {
+        let (status, code) = match error {
+            crate::Error::StateFull { .. } => (StatusCode::INSUFFICIENT_STORAGE, "StateFull"),
+            _ => (StatusCode::SERVICE_UNAVAILABLE, "StateNotSaved"),
+        };
+        let text =
+            format!("the zone is changed, but not saved: {error}; it will be as soon as that is possible");
+        Self::new(status, code, text)
     }
 
     /// The answer itself.

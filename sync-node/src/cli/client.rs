@@ -5,14 +5,15 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use clap::Args;
 use http_body_util::{BodyExt, Full};
-use hyper::body::Bytes;
+use hyper::body::{Bytes, Incoming};
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
-use hyper::{Method, Request, StatusCode};
+use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
+use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 /// How long an answer may take.
@@ -36,7 +37,18 @@ pub(crate) struct Answer {
     pub(crate) body: Value,
 }
 
+/// The task that drives a connection.
+type Connection = JoinHandle<hyper::Result<()>>;
+
 impl Answer {
+    async fn of(response: Response<Incoming>) -> Result<Self> {
+        let status = response.status();
+        let body = response.into_body().collect().await?.to_bytes();
+        let body =
+            if body.is_empty() { Value::Null } else { serde_json::from_slice(&body).unwrap_or_default() };
+        Ok(Self { status, body })
+    }
+
     /// The body of an answer that is a success; the error of one that is not.
     pub(crate) fn success(self) -> Result<Value> {
         if self.status.is_success() {
@@ -53,6 +65,36 @@ trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 
 impl Client {
+    /// Hands the body of an answer that is a success to `write`, part by part; answers the value of a header field, if it is there.
+    pub(crate) fn download(
+        &self,
+        path: &str,
+        header: &str,
+        write: &mut dyn FnMut(&[u8]) -> Result<()>,
+    ) -> Result<Option<String>> {
+        let no_answer = || format!("no answer from {} within {TIMEOUT:?}", self.url);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        runtime.block_on(async {
+            let answer =
+                timeout(TIMEOUT, self.send(Method::GET, path, None)).await.with_context(no_answer)?;
+            let (response, connection) = answer.with_context(|| format!("no answer from {}", self.url))?;
+            if !response.status().is_success() {
+                let answer = timeout(TIMEOUT, Answer::of(response)).await.with_context(no_answer)??;
+                return answer.success().map(|_| None);
+            }
+            let value =
+                response.headers().get(header).and_then(|value| value.to_str().ok()).map(str::to_owned);
+            let mut body = response.into_body();
+            while let Some(frame) = timeout(TIMEOUT, body.frame()).await.with_context(no_answer)? {
+                if let Some(part) = frame.context("the answer broke off")?.data_ref() {
+                    write(part)?;
+                }
+            }
+            connection.abort();
+            Ok(value)
+        })
+    }
+
     /// Sends one request and waits for its answer.
     pub(crate) fn request(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Answer> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -65,6 +107,18 @@ impl Client {
     }
 
     async fn exchange(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Answer> {
+        let (response, connection) = self.send(method, path, body).await?;
+        let answer = Answer::of(response).await;
+        connection.abort();
+        answer
+    }
+
+    async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<(Response<Incoming>, Connection)> {
         let (stream, host) = self.connect().await?;
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
         let connection = tokio::spawn(connection);
@@ -77,12 +131,7 @@ impl Client {
         }
         let body = body.map(|body| Bytes::from(body.to_string())).unwrap_or_default();
         let response = sender.send_request(request.body(Full::new(body))?).await?;
-        let status = response.status();
-        let body = response.into_body().collect().await?.to_bytes();
-        connection.abort();
-        let body =
-            if body.is_empty() { Value::Null } else { serde_json::from_slice(&body).unwrap_or_default() };
-        Ok(Answer { status, body })
+        Ok((response, connection))
     }
 
     async fn connect(&self) -> Result<(Box<dyn Stream>, String)> {

@@ -1,11 +1,16 @@
 //! `keyval`: the pairs of a zone, from a shell.
 
+mod pairs;
+
 use super::client::{Answer, Client};
 use anyhow::Result;
 use clap::{Args, Subcommand};
 use hyper::{Method, StatusCode};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
+use std::path::PathBuf;
+
+use pairs::IfExists;
 
 #[derive(Debug, Args)]
 pub(crate) struct Keyval {
@@ -32,6 +37,23 @@ enum Command {
     Delete { zone: String, key: String },
     /// Print all pairs, one a line, key and value separated by a tab
     List { zone: String },
+    /// Write all pairs as JSON: {"key": "value"}, or {"key": {"value": "value", "expire": MS}} where they expire
+    Export {
+        zone: String,
+        /// The file to write, which takes the place of the one that is there; standard output without it
+        #[arg(long, value_name = "FILE")]
+        file: Option<PathBuf>,
+    },
+    /// Read pairs as they were exported and write them to the zone
+    Import {
+        zone: String,
+        /// The file to read; standard input without it
+        #[arg(long, value_name = "FILE")]
+        file: Option<PathBuf>,
+        /// What to do about a key that is there
+        #[arg(long, value_name = "WHAT", value_enum, default_value_t = IfExists::Replace)]
+        if_exists: IfExists,
+    },
 }
 
 pub(crate) fn main(keyval: &Keyval) -> Result<()> {
@@ -57,6 +79,10 @@ pub(crate) fn main(keyval: &Keyval) -> Result<()> {
             for (key, value) in pairs.as_object().into_iter().flatten() {
                 println!("{key}\t{}", value.as_str().unwrap_or_default());
             }
+        }
+        Command::Export { zone, file } => pairs::export(client, &encode(zone).to_string(), file.as_deref())?,
+        Command::Import { zone, file, if_exists } => {
+            pairs::import(client, &encode(zone).to_string(), file.as_deref(), *if_exists)?;
         }
     }
     Ok(())

@@ -21,6 +21,9 @@ pub(crate) fn builder(config: &Config) -> NodeBuilder {
     let local = |sync: bool| !sync || config.zone_sync.is_none();
     for zone in &config.keyval_zones {
         builder = builder.keyval(keyval(zone));
+        if let Some(file) = &zone.state {
+            builder = builder.keyval_state(&zone.name, file, zone.state_sync);
+        }
         builder = if local(zone.sync) { builder.local(&zone.name) } else { builder };
     }
     for zone in &config.sticky_zones {
@@ -34,13 +37,14 @@ pub(crate) fn builder(config: &Config) -> NodeBuilder {
     builder
 }
 
-/// Makes the zones and reads the certificates, and lets go of them again. Mapped zones are made elsewhere: their files may be those of a node that
+/// Makes the zones and reads the state files and certificates, and lets go of them again. Mapped zones are made elsewhere: their files may be those of a node that
 /// runs, and are not to be made by a check.
 pub(crate) fn check(config: &Config) -> Result<()> {
     let at = |error: Error| located(config, &error);
     for zone in &config.keyval_zones {
         keyval(zone).region(Region::anonymous()).build().map_err(|error| at(error.into()))?;
     }
+    builder(config).check_states().map_err(at)?;
     for zone in &config.sticky_zones {
         sticky(zone).region(Region::anonymous()).build().map_err(|error| at(error.into()))?;
     }
@@ -150,6 +154,7 @@ pub(crate) fn located(config: &Config, error: &Error) -> anyhow::Error {
             }
             None => String::new(),
         },
+        Error::State { zone, .. } => zone_key(config, zone, "state"),
         Error::Transport(sync_transport::Error::Bind { .. }) => "zone_sync.listen".to_owned(),
         Error::Transport(
             sync_transport::Error::Certificate { option, .. }

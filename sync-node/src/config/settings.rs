@@ -1,6 +1,7 @@
 //! The settings of each table: meaning, unit, default, and whether a reload (SIGHUP) takes it over. The NGINX directive that a setting comes
 //! from is named where there is one.
 
+use crate::StateSync;
 use crate::api::Grants;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -107,6 +108,10 @@ pub struct KeyvalZone {
     pub record_size: u64,
     /// Where the memory comes from, and who may use it beside the node: `map_file`, `map_mode`, `huge_pages`, `prefault`. Default: memory of the node alone.
     pub region: Region,
+    /// The file that keeps the records over a restart. Default: none. Not together with `map_file`. (`state`)
+    pub state: Option<PathBuf>,
+    /// When a write counts as written to that file. Default: interval. (`state_sync`)
+    pub state_sync: StateSync,
 }
 
 /// How a searched key is compared with the keys of the records.

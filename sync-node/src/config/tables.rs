@@ -7,6 +7,7 @@ use super::values::{
 use super::{
     Api, Buffers, Delay, KeyvalType, KeyvalZone, LimitReqZone, LogLevel, Place, Ssl, StickyZone, ZoneSync,
 };
+use crate::StateSync;
 use crate::api::Grants;
 use crate::api::access::{AccessList, Range};
 use crate::api::users::UsersFile;
@@ -249,15 +250,15 @@ impl Taken {
         }
     }
 
-    fn file(&mut self, section: &Section<'_, '_>, path: &Path) {
-        let place = section.report().place(section.position("map_file"));
+    fn file(&mut self, section: &Section<'_, '_>, key: &str, path: &Path) {
+        let place = section.report().place(section.position(key));
         if let Some(first) = self.files.insert(path.to_owned(), place) {
             let message = format!(
-                "`map_file` {} holds the zone at line {} already; give this one another file",
+                "`{key}` {} holds the zone at line {} already; give this one another file",
                 path.display(),
                 first.line
             );
-            section.problem("map_file", message);
+            section.problem(key, message);
         }
     }
 }
@@ -265,7 +266,7 @@ impl Taken {
 /// Where the memory of a zone comes from.
 fn region(table: &mut Section<'_, '_>, taken: &mut Taken) -> Region {
     let folder = table.report().folder().to_owned();
-    let file = table.read("map_file", |value| zone_file(&folder, value));
+    let file = table.read("map_file", |value| zone_file(&folder, value, "/dev/shm/sessions.zone"));
     let mode = table.read("map_mode", mode);
     let huge_pages = table.read("huge_pages", flag);
     let prefault = table.read("prefault", flag);
@@ -276,7 +277,7 @@ fn region(table: &mut Section<'_, '_>, taken: &mut Taken) -> Region {
         );
     }
     let mut region = file.map_or_else(Region::anonymous, Region::map_file);
-    region.path().into_iter().for_each(|path| taken.file(table, path));
+    region.path().into_iter().for_each(|path| taken.file(table, "map_file", path));
     if let Some(mode) = mode {
         region = region.mode(mode);
     }
@@ -299,7 +300,7 @@ fn keyval_zone(mut table: Section<'_, '_>, retention: Duration, taken: &mut Take
     let tombstone_retention = table.read("tombstone_retention", positive_time).unwrap_or(retention);
     let record_size = record_size(&mut table);
     let region = region(&mut table, taken);
-    table.refuse("state", "is not possible in this version: a restarted node gets its records back from the others, or keeps them in a `map_file`; remove it");
+    let (state, state_sync) = state(&mut table, taken);
     table.finish();
     Some(KeyvalZone {
         name: name?,
@@ -310,7 +311,31 @@ fn keyval_zone(mut table: Section<'_, '_>, retention: Duration, taken: &mut Take
         tombstone_retention,
         record_size,
         region,
+        state,
+        state_sync,
     })
+}
+
+/// The file that a zone's records are kept in.
+fn state(table: &mut Section<'_, '_>, taken: &mut Taken) -> (Option<PathBuf>, StateSync) {
+    let folder = table.report().folder().to_owned();
+    let state = table.read("state", |value| zone_file(&folder, value, "one.keyval"));
+    let sync = table.read("state_sync", state_sync);
+    state.iter().for_each(|path| taken.file(table, "state", path));
+    if table.has("state") && table.has("map_file") {
+        // One would have to be believed where they differ, and a process that attaches writes to one of them only.
+        table.problem(
+            "state",
+            "`state` is not possible with `map_file`: the zone would have two truths after a restart; remove one of them",
+        );
+    }
+    if table.has("state_sync") && !table.has("state") {
+        table.problem(
+            "state_sync",
+            "`state_sync` says nothing without `state`; add that, or remove `state_sync`",
+        );
+    }
+    (state, sync.unwrap_or_default())
 }
 
 fn sticky_zone(mut table: Section<'_, '_>, retention: Duration, taken: &mut Taken) -> Option<StickyZone> {
@@ -426,6 +451,14 @@ fn keyval_type(value: &DeValue<'_>) -> Parsed<KeyvalType> {
     })
 }
 
+fn state_sync(value: &DeValue<'_>) -> Parsed<StateSync> {
+    Ok(match text(value)?.as_str() {
+        "always" => StateSync::Always,
+        "interval" => StateSync::Interval,
+        other => return Err(format!("{other:?} is not possible; write always or interval")),
+    })
+}
+
 /// A file that can be opened; what is in it is for its reader to judge.
 fn existing_file(folder: &Path, value: &DeValue<'_>) -> Parsed<PathBuf> {
     let path = folder.join(text(value)?);
@@ -436,14 +469,14 @@ fn existing_file(folder: &Path, value: &DeValue<'_>) -> Parsed<PathBuf> {
 }
 
 /// A file that is there or can be made. It is not opened: a running node may have it.
-fn zone_file(folder: &Path, value: &DeValue<'_>) -> Parsed<PathBuf> {
+fn zone_file(folder: &Path, value: &DeValue<'_>, example: &str) -> Parsed<PathBuf> {
     let path = folder.join(text(value)?);
     let folder = match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),
     };
     if path.as_os_str().is_empty() || path.is_dir() {
-        return Err("must name a file, such as \"/dev/shm/sessions.zone\"".to_owned());
+        return Err(format!("must name a file, such as {example:?}"));
     }
     if !folder.is_dir() {
         return Err(format!(

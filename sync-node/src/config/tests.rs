@@ -1,4 +1,5 @@
 use super::*;
+use crate::StateSync;
 use std::time::Duration;
 use sync_store::Region;
 
@@ -121,7 +122,7 @@ tls = true
 [[keyval_zone]]
 name = "one"
 size = "32kb"
-state = "one.keyval"
+state = ""
 type = "cidr"
 
 [[keyval_zone]]
@@ -161,7 +162,7 @@ auth_basic_user_file = "/nonexistent/users"
 11:38: unknown key `sice` in [zone_sync.buffers]; did you mean `size`?
 12:1: unknown key `tls` in [zone_sync]; it knows listen, servers, resolve, resolver, valid, interval, connect_timeout, connect_retry_interval, timeout, buffers, max_frame, recv_buffer_size, max_clock_skew, shutdown_timeout, tombstone_retention, ssl
 16:8: `size` "32kb" is not a size; write a number with k, m or g, such as "32k", "1m" or "1g"
-17:9: `state` is not possible in this version: a restarted node gets its records back from the others, or keeps them in a `map_file`; remove it
+17:9: `state` must name a file, such as "one.keyval"
 18:8: `type` "cidr" is not a type of keys; write string, ip or prefix
 20:1: [[keyval_zone]] needs `name`; add name = "one"
 21:8: `size` must be larger than 0
@@ -302,6 +303,46 @@ fn zones_say_where_their_memory_comes_from() {
     assert_eq!(config.sticky_zones[0].record_size, 1024);
     assert_eq!(config.limit_req_zones[0].region, file("req.zone").mode(0o600));
     assert_eq!(std::fs::read_dir(folder.path()).expect("a folder").count(), 0, "nothing was made");
+}
+
+#[test]
+fn zones_say_where_their_state_is_kept() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let parse = |lines: &str| {
+        let text = format!("{API}[[keyval_zone]]\nname = 'one'\nsize = '32k'\n{lines}");
+        Config::parse(&text, &folder.path().join("n.toml"))
+    };
+    let zone = |lines: &str| parse(lines).expect("good").keyval_zones.remove(0);
+    let file = Some(folder.path().join("one.keyval"));
+    assert_eq!((zone("").state, zone("").state_sync), (None, StateSync::Interval));
+    assert_eq!(zone("state = 'one.keyval'").state, file);
+    assert_eq!(zone("state = 'one.keyval'").state_sync, StateSync::Interval);
+    assert_eq!(zone("state = 'one.keyval'\nstate_sync = 'always'").state_sync, StateSync::Always);
+    assert_eq!(zone("state = 'one.keyval'\nstate_sync = 'interval'").state_sync, StateSync::Interval);
+    assert_eq!(std::fs::read_dir(folder.path()).expect("a folder").count(), 0, "nothing was made");
+
+    let path = folder.path().display();
+    let errors =
+        |lines: &str| parse(lines).expect_err("errors").to_string().replace(&format!("{path}/n.toml:"), "");
+    assert_eq!(
+        errors("state = 'absent/one.keyval'\nstate_sync = 'never'"),
+        format!(
+            "6:9: `state` cannot be made: there is no folder {path}/absent; make it, or name another
+7:14: `state_sync` \"never\" is not possible; write always or interval"
+        )
+    );
+    assert_eq!(
+        errors("state_sync = 'always'"),
+        "6:14: `state_sync` says nothing without `state`; add that, or remove `state_sync`"
+    );
+    assert_eq!(
+        errors("map_file = 'one.zone'\nstate = 'one.keyval'"),
+        "7:9: `state` is not possible with `map_file`: the zone would have two truths after a restart; remove one of them"
+    );
+    assert_eq!(
+        errors("state = 'z'\n[[keyval_zone]]\nname = 'two'\nsize = '32k'\nstate = 'z'"),
+        format!("10:9: `state` {path}/z holds the zone at line 6 already; give this one another file")
+    );
 }
 
 #[test]

@@ -138,6 +138,14 @@ impl Hub {
         published
     }
 
+    /// Publishes everything of a zone that is dirty now.
+    pub(crate) fn publish_whole(&self, zone: usize) {
+        let completed_from = self.shared.zones[zone].log.lock().passes_begun() + 1;
+        while self.shared.zones[zone].log.lock().pass_completed() < completed_from {
+            self.publish(zone);
+        }
+    }
+
     /// Publishes every zone.
     pub(crate) fn publish_all(&self) {
         for zone in 0..self.shared.zones.len() {
@@ -169,6 +177,36 @@ impl Hub {
 
     /// What the node still waits for before it has joined its cluster; `None` if for nothing.
     pub(crate) fn unjoined(&self) -> Option<String> {
+        self.not_caught_up().or_else(|| {
+            // Alone it has nobody to compare with.
+            let mut zones = self.shared.zones.iter().enumerate().filter(|_| self.has_peers());
+            let (_, zone) = zones.find(|(id, _)| self.shared.repair.lock().is_in_doubt(*id))?;
+            let name = zone.replica.name();
+            Some(format!("zone {name:?} is being compared with the cluster, after a long absence"))
+        })
+    }
+
+    fn has_peers(&self) -> bool {
+        self.membership.lock().nodes_online() > 0
+    }
+
+    /// Whether the first catch-up from every peer that can be reached is complete, and there is one.
+    pub(crate) fn has_caught_up(&self) -> bool {
+        self.has_peers() && self.not_caught_up().is_none()
+    }
+
+    /// Whether everything that the cluster does reaches this node: it has caught up, or is one of its own.
+    pub(crate) fn is_in_contact(&self) -> bool {
+        let is_alone = self.membership.lock().targets().next().is_none();
+        (is_alone || self.has_peers()) && self.not_caught_up().is_none()
+    }
+
+    /// It is known which of the loaded records of a zone the cluster has removed.
+    pub(crate) fn end_doubt(&self, zone: usize) {
+        self.shared.repair.lock().end_doubt(zone);
+    }
+
+    fn not_caught_up(&self) -> Option<String> {
         if let Some(reason) = self.membership.lock().unjoined() {
             return Some(reason);
         }

@@ -13,12 +13,12 @@ use sync_proto::wire::frame::Kind;
 use sync_proto::wire::refuse::Code;
 use sync_proto::wire::{Acknowledge, CatchUpEnd, Goodbye, Heartbeat, Hello, Request, ZoneAcknowledge};
 use sync_proto::{BatchView, CatchUpView, Message, RowRef, encode};
-use sync_store::{Applied, Error as StoreError, Record, VersionVector, ZoneKind};
+use sync_store::{Applied, Error as StoreError, Record, Replica, VersionVector};
 
 use super::clock_offset::{ClockOffset, Measured};
 use super::handshake::{self, Peer};
 use super::repair::LinkId;
-use super::{LinkError, Now, Shared, frame_name, known, rows, vector};
+use super::{LinkError, Now, ReplicatedZone, Shared, frame_name, known, rows, vector};
 
 /// What a frame from the peer means for the driver.
 #[derive(Debug, PartialEq, Eq)]
@@ -185,8 +185,7 @@ impl Inbound {
                 _ => Some(Ahead { from_seq_excluded, through_seq }),
             };
         }
-        let kind = replica.kind();
-        let applied = apply(kind, batch.rows(from.raw()), |rows| {
+        let applied = apply(&shared.zones[id], batch.rows(from.raw()), |replica, rows| {
             replica.apply_batch(now.time, from, from_seq_excluded, through_seq, rows)
         });
         let is_whole = applied.as_ref().is_ok_and(|applied| applied.refused == 0);
@@ -206,10 +205,10 @@ impl Inbound {
         let Some(from) = self.peer.as_ref().map(|p| p.origin) else { return Ok(()) };
         let shared = Arc::clone(&self.shared);
         let Some((link, id)) = self.zone(catch_up.zone(), "catch-up")? else { return Ok(()) };
-        let replica = &shared.zones[id].replica;
-        let kind = replica.kind();
         link.brought_uncovered = true;
-        let applied = apply(kind, catch_up.rows(from.raw()), |rows| replica.apply_states(now.time, rows))?;
+        let applied = apply(&shared.zones[id], catch_up.rows(from.raw()), |replica, rows| {
+            replica.apply_states(now.time, rows)
+        })?;
         link.refused |= applied.refused > 0;
         if applied.applied > 0 {
             self.applied_at = Some(now.elapsed);
@@ -350,19 +349,21 @@ impl Drop for Inbound {
     }
 }
 
-/// Turns rows into records and applies them; errors become refusals that the peer is told.
+/// Turns rows into records and applies them; errors become refusals that the peer is told. What was applied whole is noted for the zone's file.
 fn apply<'a>(
-    kind: ZoneKind,
-    rows: impl Iterator<Item = RowRef<'a>>,
-    apply: impl FnOnce(&mut dyn Iterator<Item = Record<'_>>) -> Result<Applied, StoreError>,
+    zone: &ReplicatedZone,
+    rows: impl Iterator<Item = RowRef<'a>> + Clone,
+    apply: impl FnOnce(&dyn Replica, &mut dyn Iterator<Item = Record<'_>>) -> Result<Applied, StoreError>,
 ) -> Result<Applied, LinkError> {
+    let kind = zone.replica.kind();
     let mut nobody = false;
-    let mut records = rows.map_while(|row| {
+    let mut records = rows.clone().map_while(|row| {
         let record = rows::record(kind, &row);
         nobody |= record.is_none();
         record
     });
-    let applied = apply(&mut records).map_err(|error| {
+    let mut unsaved = zone.unsaved.as_ref().map(|unsaved| unsaved.lock());
+    let applied = apply(zone.replica.as_ref(), &mut records).map_err(|error| {
         let code = match error {
             StoreError::StampAhead { .. } => Code::Clock,
             _ => Code::Limit,
@@ -371,6 +372,10 @@ fn apply<'a>(
     })?;
     if nobody {
         return Err(LinkError::malformed("a row without origin or writer"));
+    }
+    // Of rows that were refused in part all come again.
+    if let (Some(unsaved), 0) = (unsaved.as_deref_mut(), applied.refused) {
+        rows.filter_map(|row| rows::record(kind, &row)).for_each(|record| unsaved.note(&record));
     }
     Ok(applied)
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use sync_proto::BatchEncoder;
-use sync_store::{Origin, Replica};
+use sync_store::{Origin, Record, Replica};
 
 use super::{Now, rows};
 
@@ -73,7 +73,14 @@ impl Log {
 
     /// Publishes what is dirty, up to a number of batches; true if anything was. What is left then
     /// ([`is_behind`](Self::is_behind)) is for the next call, so that links can send in between what the ring would lose.
-    pub(crate) fn publish(&mut self, zone: &dyn Replica, now: Now) -> bool {
+    ///
+    /// `note` is told of every record that was published.
+    pub(crate) fn publish(
+        &mut self,
+        zone: &dyn Replica,
+        now: Now,
+        note: &mut dyn FnMut(&Record<'_>),
+    ) -> bool {
         let mut published = false;
         self.passes_begun += 1;
         for _ in 0..BATCHES_PER_PASS {
@@ -82,6 +89,9 @@ impl Log {
             let mut is_full = false;
             let (from_seq_excluded, through_seq) = zone.publish(now.time, &mut |record| {
                 is_full = !encoder.push(&rows::row(record));
+                if !is_full {
+                    note(record);
+                }
                 !is_full
             });
             if through_seq > from_seq_excluded {
@@ -122,6 +132,14 @@ impl Log {
         }
         self.through_seq = batch.through_seq;
         self.batches.push_back(batch);
+    }
+
+    /// Forgets batches that are so old that a record of theirs may have been removed and its tombstone forgotten, or soon will be, when removals are remembered
+    /// for `retention`: to whoever does not know them, a catch-up says what is left. For the time that a batch is under way there is the other half of it.
+    pub(crate) fn forget_old(&mut self, now: Now, retention: Duration) {
+        while self.batches.front().is_some_and(|batch| batch.at + retention / 2 < now.elapsed) {
+            self.batches.pop_front();
+        }
     }
 
     /// What comes after `seq`.

@@ -34,6 +34,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use sync_store::{Origin, Replica, Time, VersionVector};
 
+use crate::state::Unsaved;
 use log::Log;
 use repair::Repair;
 
@@ -78,6 +79,8 @@ pub(crate) struct Settings {
 pub(crate) struct ReplicatedZone {
     pub(crate) replica: Arc<dyn Replica>,
     pub(crate) log: Mutex<Log>,
+    /// Where changes are noted that are to be written to a file. Held while records are published or applied.
+    pub(crate) unsaved: Option<Arc<Mutex<Unsaved>>>,
 }
 
 /// What all machines of a node share.
@@ -107,16 +110,29 @@ impl Shared {
                 let Settings { log_batches, batch_bytes, .. } = settings;
                 let log =
                     Log::new(id as u32, identity.origin, replica.published_seq(), log_batches, batch_bytes);
-                ReplicatedZone { replica, log: Mutex::new(log) }
+                ReplicatedZone { replica, log: Mutex::new(log), unsaved: None }
             })
             .collect();
         Self { identity, settings, zones, repair: Mutex::new(repair) }
     }
 
+    /// Notes the changes of a zone for its file. Its records are in doubt if they have dots of the origin `doubtful`.
+    pub(crate) fn keep(&mut self, zone: usize, unsaved: Arc<Mutex<Unsaved>>, doubtful: Option<Origin>) {
+        self.zones[zone].unsaved = Some(unsaved);
+        if let Some(origin) = doubtful {
+            self.repair.lock().doubt(zone, origin);
+        }
+    }
+
     /// Publishes what is dirty in a zone; true if anything was.
     pub(crate) fn publish(&self, zone: usize, now: Now) -> bool {
         let zone = &self.zones[zone];
-        zone.log.lock().publish(zone.replica.as_ref(), now)
+        let mut unsaved = zone.unsaved.as_ref().map(|unsaved| unsaved.lock());
+        zone.log.lock().publish(zone.replica.as_ref(), now, &mut |record| {
+            if let Some(unsaved) = unsaved.as_deref_mut() {
+                unsaved.note(record);
+            }
+        })
     }
 }
 

@@ -201,7 +201,11 @@ impl Outbound {
         let own = self.shared.identity.origin;
         for zone in &peer.zones {
             let Some(id) = zone.ours else { continue };
-            let joined_through = self.shared.zones[id].log.lock().through_seq();
+            let mut log = self.shared.zones[id].log.lock();
+            if let Some(retention) = self.shared.zones[id].replica.tombstone_retention() {
+                log.forget_old(now, retention);
+            }
+            let joined_through = log.through_seq();
             let position = zone.vector.get(own);
             self.zones.push(ZoneLink {
                 id,

@@ -54,6 +54,8 @@ struct ZoneRepair {
     /// it can keep apart only so many; but then it needs nothing of that origin, and must not ask for ever.
     answered: VersionVector,
     orphans: Orphans,
+    /// Records under dots of this origin came from a file and may have been removed by the cluster since: they are adopted only when that is known.
+    doubtful: Option<Origin>,
 }
 
 /// Whether there may be records beyond the vector whose origin is gone.
@@ -120,6 +122,23 @@ impl Repair {
         self.zones[zone].orphans = Orphans::Suspected;
     }
 
+    /// Records of the zone are in doubt, those under dots of `origin`.
+    pub(crate) fn doubt(&mut self, zone: usize, origin: Origin) {
+        self.zones[zone].doubtful = Some(origin);
+    }
+
+    /// Whether records of the zone are in doubt.
+    pub(crate) fn is_in_doubt(&self, zone: usize) -> bool {
+        self.zones[zone].doubtful.is_some()
+    }
+
+    /// What was in doubt and is still there, nobody else knows.
+    pub(crate) fn end_doubt(&mut self, zone: usize) {
+        // At once: whoever could be asked about them has been.
+        self.zones[zone].doubtful = None;
+        self.zones[zone].orphans = Orphans::AdoptAt(Duration::ZERO);
+    }
+
     /// If it is time for a zone to adopt orphans: the origins whose records are none, since they or others will yet deliver.
     /// Call [`Self::adopted`] if there are no records of theirs; otherwise this comes again.
     pub(crate) fn poll_adopt(
@@ -135,7 +154,7 @@ impl Repair {
                 zone.orphans = Orphans::AdoptAt(again_at);
                 zone.note_missing(ours, now);
                 let connected = zone.heard.values().map(|h| h.from);
-                Some(connected.chain(zone.missing.keys().copied()).collect())
+                Some(connected.chain(zone.missing.keys().copied()).chain(zone.doubtful).collect())
             }
             Orphans::Suspected => {
                 zone.orphans = Orphans::AdoptAt(again_at);

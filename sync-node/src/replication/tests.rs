@@ -263,6 +263,31 @@ fn a_new_node_receives_each_record_once() {
 }
 
 #[test]
+fn a_new_node_is_not_sent_what_was_removed_and_forgotten_since() {
+    let mut net = three();
+    net.set(0, "kept", "1");
+    net.set(0, "removed", "1");
+    net.settle();
+    assert!(net.nodes[1].keyval.remove("removed", net.now().time).expect("it fits"));
+    net.settle();
+    net.elapsed += Duration::from_secs(2 * 3600);
+    for node in &net.nodes {
+        // A sweep looks at a part of the zone.
+        for _ in 0..64 {
+            Replica::sweep(node.keyval.as_ref(), net.now().time, usize::MAX);
+        }
+        assert_eq!(Replica::stats(node.keyval.as_ref()).tombstones, 0);
+    }
+    // Whoever removed it is gone, and so is what it published.
+    net.cut(1);
+    net.nodes[1] = node(4);
+    net.mesh();
+    net.settle();
+    assert_eq!((net.get(1, "kept").as_deref(), net.get(1, "removed")), (Some("1"), None));
+    net.assert_equal();
+}
+
+#[test]
 fn records_of_a_departed_origin_come_from_one_of_the_others() {
     let mut net = three();
     for i in 0..1000 {

@@ -51,6 +51,24 @@ impl KeyvalZoneBuilder {
         self
     }
 
+    /// The name that it was given.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The size that it was given.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.size
+    }
+
+    /// Whether it lies in a [mapped file](Region::map_file).
+    #[must_use]
+    pub fn is_mapped(&self) -> bool {
+        self.region.path().is_some()
+    }
+
     /// The identity that this node publishes under. Default: a random one.
     pub fn origin(mut self, origin: Origin) -> Self {
         self.origin = Some(origin);

@@ -204,6 +204,23 @@ fn value_of(byte: u8) -> Vec<u8> {
     vec![byte; usize::from(byte) * 2]
 }
 
+#[test]
+fn a_forgotten_record_leaves_nothing_and_only_if_it_is_the_one_that_is_meant() {
+    let zone = zone();
+    let now = at(1_000);
+    zone.set("a", "1", now, Expiry::Never).expect("room");
+    let before = zone.entry("a", now).expect("it is there");
+    assert!(!zone.forget(b"b", before.stamp, before.writer), "no such key");
+    assert!(!zone.forget(b"a", before.stamp, Origin::random()), "another writer");
+    zone.set("a", "2", now, Expiry::Never).expect("room");
+    assert!(!zone.forget(b"a", before.stamp, before.writer), "another stamp");
+    let after = zone.entry("a", now).expect("it is there");
+    assert!(zone.forget(b"a", after.stamp, after.writer));
+    assert_eq!((zone.get("a", now), zone.stats().records, zone.stats().tombstones), (None, 0, 0));
+    zone.set("a", "3", at(1), Expiry::Never).expect("room");
+    assert!(zone.entry("a", now).expect("it is there").stamp > after.stamp, "what comes later is later");
+}
+
 proptest! {
     #[test]
     fn one_zone_is_a_map_with_expiry(acts in prop::collection::vec(act(), 0..200)) {

@@ -205,10 +205,19 @@ impl Table {
 
     /// All live records as they are met: key, value, header, writer.
     pub(crate) fn iter(&self, now: Time) -> impl Iterator<Item = (Value, Value, Header, Origin)> {
-        (0..self.slots()).filter_map(move |at| {
+        self.iter_from(now, 0).map(|(_, record)| record)
+    }
+
+    /// The same from a slot on, each with its slot.
+    pub(crate) fn iter_from(
+        &self,
+        now: Time,
+        first: usize,
+    ) -> impl Iterator<Item = (usize, (Value, Value, Header, Origin))> {
+        (first..self.slots()).filter_map(move |at| {
             let (mut key, mut value) = (Value::new(), Value::new());
             let (found, writer) = self.copy_with_writer(at, &mut key, &mut value)?;
-            self.is_live(&found, now).then(|| (key, value, found.header(), writer))
+            self.is_live(&found, now).then(|| (at, (key, value, found.header(), writer)))
         })
     }
 

@@ -98,6 +98,10 @@ macro_rules! replica_by_table {
                 self.table.stats()
             }
 
+            fn tombstone_retention(&self) -> Option<std::time::Duration> {
+                Some(std::time::Duration::from_millis(self.table.settings().retention_ms))
+            }
+
             fn max_record(&self) -> usize {
                 self.table.settings().max_record
             }

@@ -4,11 +4,11 @@
 //! accessed of a few records sampled at random, expired ones first, tombstones never (a removal that is forgotten too early comes back), and records
 //! that were not published yet only if there is no other. Eviction is local and leaves no tombstone.
 
-use crate::ZoneKind;
 use crate::blocks::Owned;
 use crate::counters::Counter;
 use crate::index::Candidates;
 use crate::time::Time;
+use crate::{Origin, Stamp, ZoneKind};
 
 use super::{Found, Table};
 
@@ -56,6 +56,22 @@ impl Table {
             _ => self.reclaim(now, units),
         };
         given_up.or_else(|| self.parts.blocks.take_thoroughly(&self.region, units))
+    }
+
+    /// Forgets a record that is still as it was written by `writer` at `stamp`, and leaves no tombstone. Answers whether it was there.
+    pub(crate) fn forget(&self, key: &[u8], stamp: Stamp, writer: Origin) -> bool {
+        if self.region.sharing().is_guest() {
+            return false;
+        }
+        // No origin leaves the table while we hold the lock.
+        let _turn = self.replication.lock();
+        let _change = self.region.begin();
+        let Some(found) = self.find_meta(key, self.hash(key)) else { return false };
+        let header = found.header();
+        let is_same =
+            header.stamp == stamp && self.parts.origins.get(&self.region, header.writer) == Some(writer);
+        let forgotten = is_same.then(|| self.unlink(found.at, found.slot)).flatten();
+        forgotten.map(|block| self.free(block)).is_some()
     }
 
     /// Empties one of the slots where a new key may lie; false if all have to stay.

@@ -15,7 +15,7 @@ use sync_store::{Expiry, KeyvalZone, Replica};
 
 const CODE: &str = "KeyvalFormatError";
 
-fn find(api: &Api, zone: &str) -> Result<Arc<KeyvalZone>, Problem> {
+pub(in crate::api) fn find(api: &Api, zone: &str) -> Result<Arc<KeyvalZone>, Problem> {
     api.node().keyval(zone).ok_or_else(|| Problem::not_found("KeyvalNotFound", "keyval not found"))
 }
 
@@ -77,7 +77,7 @@ fn separate(body: &mut Vec<u8>) {
     }
 }
 
-fn string(body: &mut Vec<u8>, bytes: &[u8]) {
+pub(in crate::api) fn string(body: &mut Vec<u8>, bytes: &[u8]) {
     // Writing a string to a vector cannot fail.
     let _ = serde_json::to_writer(body, &String::from_utf8_lossy(bytes));
 }
@@ -97,7 +97,7 @@ pub(super) async fn add(api: &Api, zone: &str, request: Request) -> Result<Statu
         Ok((key, value, expiry.unwrap_or(Expiry::Default)))
     });
     let pairs: Vec<_> = pairs.collect::<Result<_, _>>()?;
-    api.change(|now| {
+    let status = api.change(|now| {
         if pairs.len() > 1 && !zone.is_empty(now) {
             return Err(Problem::format(CODE, "only one key can be added, unless the zone is empty"));
         }
@@ -111,7 +111,9 @@ pub(super) async fn add(api: &Api, zone: &str, request: Request) -> Result<Statu
             }
         }
         Ok(StatusCode::CREATED)
-    })
+    })?;
+    api.saved(&zone).await?;
+    Ok(status)
 }
 
 /// `PATCH keyvals/{zone}`: changes or removes one pair.
@@ -122,7 +124,7 @@ pub(super) async fn update(api: &Api, zone: &str, request: Request) -> Result<St
         return Err(Problem::format(CODE, "only one key can be updated, and one is required"));
     };
     let change = Change::read(&zone, &key, change)?;
-    api.change(|now| {
+    let status = api.change(|now| {
         let refused = |error| Problem::from_zone(&error, CODE);
         match change {
             Change::Remove => {
@@ -140,17 +142,21 @@ pub(super) async fn update(api: &Api, zone: &str, request: Request) -> Result<St
             }
         }
         Ok(StatusCode::NO_CONTENT)
-    })
+    })?;
+    api.saved(&zone).await?;
+    Ok(status)
 }
 
 /// `DELETE keyvals/{zone}`: removes all pairs, here and on every other node.
 pub(super) async fn clear(api: &Api, zone: &str) -> Result<StatusCode, Problem> {
     let zone = find(api, zone)?;
+    let cleared = Arc::clone(&zone);
     api.heavy(move |api| {
-        api.change(|now| zone.clear(now).map_err(|error| Problem::from_zone(&error, CODE)))?;
-        Ok(StatusCode::NO_CONTENT)
+        api.change(|now| cleared.clear(now).map_err(|error| Problem::from_zone(&error, CODE)))
     })
-    .await?
+    .await??;
+    api.saved(&zone).await?;
+    Ok(StatusCode::NO_CONTENT)
 }
 
 /// What a request wants done to a key.
