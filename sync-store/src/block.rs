@@ -21,7 +21,7 @@
 //! consistent one, does not keep *later* stores behind it on ARM.
 
 use crate::stamp::Stamp;
-use crate::words::{AtomicU64, LINE, Ordering, UNIT, WORD, copy_unit, fence, prefetch};
+use crate::words::{AtomicU64, Ordering, UNIT, WORD, copy_in, copy_out, fence, prefetch};
 
 const HEAD: usize = 0;
 const STAMP: usize = 1;
@@ -240,26 +240,20 @@ impl<'r> Block<'r> {
 
     /// Copies the key.
     pub(crate) fn copy_key(&self, head: Head, out: &mut impl Buffer) {
-        self.copy(head.key_at(), head.key_len(), out, || true);
+        self.copy(head.key_at(), head.key_len(), out);
     }
 
-    /// Copies the value. `valid` is asked now and then on the way, so that a reader of a long value that has lost its race
-    /// does not copy it to the end.
+    /// Copies the value.
     #[inline(always)]
-    pub(crate) fn copy_value(&self, head: Head, out: &mut impl Buffer, valid: impl Fn() -> bool) {
-        self.copy(head.key_at() + padded(head.key_len()), head.value_len(), out, valid);
+    pub(crate) fn copy_value(&self, head: Head, out: &mut impl Buffer) {
+        self.copy(head.key_at() + padded(head.key_len()), head.value_len(), out);
     }
 
     #[inline(always)]
-    fn copy(&self, from: usize, len: usize, out: &mut impl Buffer, valid: impl Fn() -> bool) {
-        let Some(words) = self.0.get(from..from + padded(len)) else {
-            return; // torn: there is no such record
-        };
-        let out = out.room(len);
-        if len > LONG {
-            copy_long(words, out, valid);
-        } else {
-            copy_words(words, out);
+    fn copy(&self, from: usize, len: usize, out: &mut impl Buffer) {
+        // Otherwise torn: there is no such record.
+        if let Some(words) = self.0.get(from..from + padded(len)) {
+            copy_out(words, out.room(len));
         }
     }
 
@@ -303,60 +297,10 @@ impl<'r> Block<'r> {
     fn write(&self, from: usize, bytes: &[u8]) {
         let (whole, rest) = bytes.as_chunks::<WORD>();
         let (words, behind) = self.0[from..].split_at(whole.len());
-        let (units, singles) = whole.as_chunks::<UNIT>();
-        let (unit_words, single_words) = words.as_chunks::<UNIT>();
-        for (bytes, words) in std::iter::zip(units, unit_words) {
-            for at in 0..UNIT {
-                words[at].store(u64::from_le_bytes(bytes[at]), Ordering::Relaxed);
-            }
-        }
-        for (bytes, word) in std::iter::zip(singles, single_words) {
-            word.store(u64::from_le_bytes(*bytes), Ordering::Relaxed);
-        }
+        copy_in(whole, words);
         if !rest.is_empty() {
             behind[0].store(last_word(bytes, rest), Ordering::Relaxed);
         }
-    }
-}
-
-/// Bytes of a piece of a long value, between two looks at the slot: far enough ahead for the memory behind it to arrive meanwhile.
-const LONG: usize = 512;
-
-/// Copies a long value piece by piece, each asked for before the one in front of it is copied.
-#[inline(never)]
-fn copy_long(words: &[AtomicU64], out: &mut [u8], valid: impl Fn() -> bool) {
-    let ahead = |piece: &[AtomicU64]| piece.iter().step_by(LINE).for_each(prefetch);
-    let mut pieces = words.chunks(LONG / WORD);
-    let mut piece = pieces.next();
-    for out in out.chunks_mut(LONG) {
-        let Some(words) = piece else { return };
-        piece = pieces.next();
-        if let Some(next) = piece {
-            ahead(next);
-        }
-        copy_words(words, out);
-        if !valid() {
-            return;
-        }
-    }
-}
-
-#[inline(always)]
-fn copy_words(words: &[AtomicU64], out: &mut [u8]) {
-    let (whole, rest) = out.as_chunks_mut::<WORD>();
-    let (body, last) = words.split_at(whole.len());
-    // By units: half as many instructions as word by word.
-    let (units, singles) = whole.as_chunks_mut::<UNIT>();
-    let (unit_words, single_words) = body.as_chunks::<UNIT>();
-    for (bytes, words) in std::iter::zip(units, unit_words) {
-        copy_unit(words, bytes);
-    }
-    for (bytes, word) in std::iter::zip(singles, single_words) {
-        *bytes = word.load(Ordering::Relaxed).to_le_bytes();
-    }
-    if let Some(last) = last.first() {
-        let last = last.load(Ordering::Relaxed).to_le_bytes();
-        rest.copy_from_slice(&last[..rest.len()]);
     }
 }
 

@@ -228,13 +228,51 @@ pub(crate) fn matching<const TOP_BITS: u32>(line: &[AtomicU64; LINE], top: u32) 
     })
 }
 
-/// Copies a unit out, its words in any order, each of them whole.
+/// Bytes from which on the processor copies best by itself: one instruction that leaves room for the next operation's, and asks for memory ahead.
+#[cfg(all(target_arch = "x86_64", not(any(test, loom, miri))))]
+const LONG: usize = 512;
+
+/// Copies bytes out of words that have so many. While others write there, any mixture of old and new ones may arrive.
+#[inline(always)]
+#[allow(unsafe_code)]
+pub(crate) fn copy_out(from: &[AtomicU64], to: &mut [u8]) {
+    assert!(to.len() <= from.len() * WORD);
+    #[cfg(all(target_arch = "x86_64", not(any(test, loom, miri))))]
+    if to.len() >= LONG {
+        // SAFETY: reads as many bytes of `from` as `to` has, which it has (checked above) and which live as long as it does; writes all of `to`, which is ours alone. The direction flag
+        // is clear whenever `asm!` begins.
+        unsafe {
+            std::arch::asm!(
+                "rep movsb",
+                inout("rcx") to.len() => _,
+                inout("rsi") from.as_ptr() => _,
+                inout("rdi") to.as_mut_ptr() => _,
+                options(nostack, preserves_flags),
+            );
+        }
+        return;
+    }
+    let (whole, rest) = to.as_chunks_mut::<WORD>();
+    let (words, last) = from.split_at(whole.len());
+    let (units, singles) = whole.as_chunks_mut::<UNIT>();
+    let (unit_words, single_words) = words.as_chunks::<UNIT>();
+    for (bytes, words) in std::iter::zip(units, unit_words) {
+        copy_unit(words, bytes);
+    }
+    for (bytes, word) in std::iter::zip(singles, single_words) {
+        *bytes = word.load(Ordering::Relaxed).to_le_bytes();
+    }
+    if let Some(last) = last.first().filter(|_| !rest.is_empty()) {
+        let last = last.load(Ordering::Relaxed).to_le_bytes();
+        rest.copy_from_slice(&last[..rest.len()]);
+    }
+}
+
 #[inline]
 #[allow(unsafe_code)]
-pub(crate) fn copy_unit(from: &[AtomicU64; UNIT], to: &mut [[u8; WORD]; UNIT]) {
+fn copy_unit(from: &[AtomicU64; UNIT], to: &mut [[u8; WORD]; UNIT]) {
     #[cfg(all(target_arch = "x86_64", not(any(test, loom, miri))))]
-    // SAFETY: SSE2, which every x86-64 processor has; reads the 32 bytes of `from`, atomics that live as long as it does, and writes the 32 bytes of `to`, which is ours alone. A
-    // 16-byte load is two of 8 bytes at least, each of which is one access, as a relaxed load would be.
+    // SAFETY: SSE2, which every x86-64 processor has; reads the 32 bytes of `from`, which live as long as it does, and writes the 32 bytes of `to`, which is ours alone.
     unsafe {
         std::arch::asm!(
             "movdqu {a}, [{from}]",
@@ -251,6 +289,31 @@ pub(crate) fn copy_unit(from: &[AtomicU64; UNIT], to: &mut [[u8; WORD]; UNIT]) {
     #[cfg(not(all(target_arch = "x86_64", not(any(test, loom, miri)))))]
     {
         *to = std::array::from_fn(|at| from[at].load(Ordering::Relaxed).to_le_bytes());
+    }
+}
+
+/// Copies whole words in: as many as `from` has.
+#[inline(always)]
+#[allow(unsafe_code)]
+pub(crate) fn copy_in(from: &[[u8; WORD]], to: &[AtomicU64]) {
+    assert!(from.len() <= to.len());
+    #[cfg(all(target_arch = "x86_64", not(any(test, loom, miri))))]
+    if from.len() >= LONG / WORD {
+        // SAFETY: writes as many words of `to` as `from` has, which it has (checked above) and which live as long as it does; words are of atomics, so they may be written through
+        // a shared reference. The stores come behind all earlier ones and before all later ones, as relaxed stores on x86-64 do; in which order among themselves does not matter.
+        unsafe {
+            std::arch::asm!(
+                "rep movsb",
+                inout("rcx") size_of_val(from) => _,
+                inout("rsi") from.as_ptr() => _,
+                inout("rdi") to.as_ptr() => _,
+                options(nostack, preserves_flags),
+            );
+        }
+        return;
+    }
+    for (bytes, word) in std::iter::zip(from, to) {
+        word.store(u64::from_le_bytes(*bytes), Ordering::Relaxed);
     }
 }
 

@@ -26,7 +26,7 @@ fn a_record_survives_its_block() {
         assert!(!block.has_key(head, &bytes[1..=key_len]));
         let (mut key, mut value) = (Vec::new(), Vec::new());
         block.copy_key(head, &mut key);
-        block.copy_value(head, &mut value, || true);
+        block.copy_value(head, &mut value);
         assert_eq!((key.as_slice(), value.as_slice()), (draft.key, draft.value));
     }
 }
@@ -38,7 +38,7 @@ fn a_torn_head_leads_nowhere() {
     let head = block.head();
     let mut out = Vec::new();
     block.copy_key(head, &mut out);
-    block.copy_value(head, &mut out, || true);
+    block.copy_value(head, &mut out);
     assert!(out.is_empty());
     assert!(!block.has_key(head, &[0xff; 100]));
     block.meta(head, block.stamp());

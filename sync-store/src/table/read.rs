@@ -56,7 +56,7 @@ impl Table {
         let glimpse = self.glance(hash)?;
         let (found, block) = self.open(glimpse, key)?;
         if let Some(value) = value {
-            block.copy_value(found.meta.head, *value, || is_still(glimpse.word, glimpse.slot));
+            block.copy_value(found.meta.head, *value);
         }
         is_whole(&glimpse, block, found.meta.stamp).then_some(found)
     }
@@ -139,7 +139,7 @@ impl Table {
                     return None;
                 }
                 if let Some(value) = value {
-                    block.copy_value(head, *value, || self.is_still(at, slot));
+                    block.copy_value(head, *value);
                 }
                 Some(block.meta(head, block.stamp()))
             });
@@ -182,7 +182,7 @@ impl Table {
     pub(crate) fn copy_at(&self, at: usize, key: &mut impl Buffer, value: &mut impl Buffer) -> Option<Found> {
         let copied = self.live_at(at, |block, head| {
             block.copy_key(head, key);
-            block.copy_value(head, value, || true);
+            block.copy_value(head, value);
             block.meta(head, block.stamp())
         });
         copied.map(|(slot, meta)| Found { at, slot, meta })
