@@ -63,7 +63,7 @@ pub struct NodeBuilder {
 enum Security {
     NotChosen,
     PlainText,
-    Tls(TlsOptions),
+    Tls(Box<TlsOptions>),
 }
 
 impl NodeBuilder {
@@ -118,7 +118,7 @@ impl NodeBuilder {
 
     /// Mutual TLS with these certificates, both when dialling and when dialled.
     pub fn tls(mut self, options: TlsOptions) -> Self {
-        self.security = Security::Tls(options);
+        self.security = Security::Tls(Box::new(options));
         self
     }
 
@@ -298,7 +298,10 @@ impl NodeBuilder {
         ));
         let keepers = self.keepers(kept, &zones, &hub)?;
         let replicas = zones.replicas().collect();
-        let tasks = driver::spawn(&hub, listener, discovery.targets(), replicas);
+        let mut tasks = driver::spawn(&hub, listener, discovery.targets(), replicas);
+        if let Some(tls) = &tls {
+            tasks.spawn(driver::follow_files(tls.clone()));
+        }
         let discovery_options = self.discovery;
         Ok(Node::new(Parts { hub, tasks, zones, keepers, tls, discovery, discovery_options, listening }))
     }

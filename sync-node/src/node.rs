@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use sync_store::{KeyvalZone, LimitZone, Origin, Replica, StickyZone, Time};
-use sync_transport::{Address, Discovery, DiscoveryOptions, Server, TlsConfig};
+use sync_transport::{Address, Discovery, DiscoveryOptions, Server, TlsConfig, TlsOptions};
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep, timeout_at};
 use tracing::{info, warn};
@@ -15,7 +15,7 @@ use tracing::{info, warn};
 use crate::builder::NodeBuilder;
 use crate::driver::{Hub, LinkHandle, Machine, Tasks};
 use crate::state::Keeper;
-use crate::status::{Direction, PeerStatus, Status, ZoneStatus};
+use crate::status::{Direction, PeerStatus, Status, TlsStatus, ZoneStatus};
 use crate::{Error, replication};
 
 /// How long links may take to say goodbye at a graceful stop.
@@ -228,7 +228,9 @@ impl Node {
             bytes_out: traffic.bytes_out,
             msgs_out: traffic.frames_out,
             handshakes: traffic.handshakes,
+            handshakes_resumed: traffic.handshakes_resumed,
             handshakes_failed: traffic.handshakes_failed,
+            refusals: hub.refusals(),
             nodes_online,
             zones: self.zone_statuses(),
             peers: self.peer_statuses(),
@@ -316,14 +318,15 @@ impl Node {
         self.inner.discovery.reconfigure(servers, self.inner.discovery_options.clone());
     }
 
-    /// Reads the certificates again from the files they came from. Links that stand are not disturbed.
+    /// Reads certificates and everything else that the options name, and uses it from now on. Links whose peers it speaks against are closed,
+    /// others not disturbed. Nothing happens on a node that was started without TLS. Files that change are read again by themselves.
     ///
     /// # Errors
     ///
-    /// Names the file and what is wrong with it; the old certificates stay in use.
-    pub fn reload_certificates(&self) -> Result<(), Error> {
+    /// Names the file and what is wrong with it; what was in use before stays in use.
+    pub fn set_tls(&self, options: &TlsOptions) -> Result<(), Error> {
         if let Some(tls) = &self.inner.tls {
-            tls.reload()?;
+            tls.replace(options)?;
         }
         Ok(())
     }
@@ -398,7 +401,13 @@ impl Node {
 
 fn link_status(link: &LinkHandle, hub: &Hub, now: replication::Now) -> PeerStatus {
     let mut status = PeerStatus {
-        address: link.address.clone(),
+        address: link.peer.address.to_string(),
+        certificate_names: link.peer.names.clone(),
+        tls: link.peer.tls.as_ref().map(|tls| TlsStatus {
+            version: tls.version.as_str(),
+            cipher_suite: tls.cipher_suite.clone(),
+            key_exchange: tls.key_exchange.clone(),
+        }),
         connected_since_ms: Some(link.connected_at.as_millis()),
         ..PeerStatus::default()
     };

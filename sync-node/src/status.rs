@@ -33,8 +33,13 @@ pub struct Status {
     pub msgs_out: u64,
     /// TLS handshakes with peers that succeeded since the start, whoever dialled.
     pub handshakes: u64,
+    /// Those of them that resumed an earlier session.
+    pub handshakes_resumed: u64,
     /// TLS handshakes with peers that failed since the start.
     pub handshakes_failed: u64,
+    /// Connections that came to nothing since the start, by cause: failed handshakes (`name_not_allowed`, `certificate_revoked`, …), and those
+    /// above a limit.
+    pub refusals: BTreeMap<&'static str, u64>,
     /// Peers this node is connected to, each counted once, whatever the number of its links.
     pub nodes_online: u64,
     /// Every zone of the node, by name, local ones too.
@@ -76,8 +81,13 @@ pub struct ZoneStatus {
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct PeerStatus {
-    /// The peer's name; empty until the first handshake.
+    /// What the peer calls itself; empty until the first handshake.
     pub name: String,
+    /// The names in the peer's certificate, which a trusted authority vouches for. Empty while the link is down, without TLS and with `verify = false`.
+    pub certificate_names: Vec<String>,
+    /// The TLS session of the link; absent while it is down, and without TLS.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls: Option<TlsStatus>,
     /// Where the peer is: `address:port` or `unix:/path`.
     pub address: String,
     /// The peer's origin, 16 hexadecimal digits; absent until the first handshake.
@@ -102,6 +112,19 @@ pub struct PeerStatus {
     /// The last thing that went wrong on this link, in a sentence for people.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_error: Option<String>,
+}
+
+/// The TLS session of a link.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct TlsStatus {
+    /// `TLSv1.3` or `TLSv1.2`.
+    pub version: &'static str,
+    /// The cipher suite, by its IANA name.
+    pub cipher_suite: String,
+    /// The group in which keys were agreed on, such as `X25519MLKEM768`; absent in sessions that were resumed without.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key_exchange: Option<String>,
 }
 
 /// Which way records travel on a link.

@@ -3,17 +3,19 @@
 mod receiver;
 mod sender;
 
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use tokio::sync::OwnedSemaphorePermit;
+use tokio_rustls::TlsStream;
 
 pub use receiver::FrameReceiver;
 pub use sender::FrameSender;
 
-use crate::stream::Stream;
-use crate::{Address, Framing, TlsVersion};
+use crate::stream::{Socket, Stream};
+use crate::{Address, Framing, TlsVersion, Trust};
 
 /// Time without a byte from, or without progress to, the peer, unless set otherwise. The default of
 /// `zone_sync_timeout`.
@@ -63,6 +65,17 @@ pub struct PeerIdentity {
     pub tls: Option<TlsSession>,
 }
 
+/// The address, and the first of the names that somebody vouches for: `10.0.0.1:9000 (edge-1)`.
+impl fmt::Display for PeerIdentity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.address.fmt(f)?;
+        match self.names.first() {
+            Some(name) => write!(f, " ({name})"),
+            None => Ok(()),
+        }
+    }
+}
+
 /// What a TLS session uses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TlsSession {
@@ -70,6 +83,11 @@ pub struct TlsSession {
     pub version: TlsVersion,
     /// The cipher suite, by its IANA name.
     pub cipher_suite: String,
+    /// The group in which keys were agreed on, such as `X25519MLKEM768`; `None` if the session was resumed
+    /// without (TLS 1.2).
+    pub key_exchange: Option<String>,
+    /// Whether an earlier session was resumed.
+    pub is_resumed: bool,
 }
 
 /// Figures of one connection, to be read from anywhere at any time.
@@ -110,6 +128,7 @@ impl Counters {
 pub struct Connection {
     sender: FrameSender,
     receiver: FrameReceiver,
+    trust: Option<Trust>,
     shared: Arc<Shared>,
 }
 
@@ -123,9 +142,31 @@ struct Shared {
 }
 
 impl Connection {
-    pub(crate) fn new(
+    /// Nobody has proved anything.
+    pub(crate) fn plain(
+        socket: Socket,
+        peer: PeerIdentity,
+        options: &ConnectionOptions,
+        permit: Option<OwnedSemaphorePermit>,
+    ) -> Self {
+        Self::new(Stream::Plain(socket), peer, None, options, permit)
+    }
+
+    /// The handshake is done.
+    pub(crate) fn secure(
+        stream: TlsStream<Socket>,
+        peer: PeerIdentity,
+        trust: Trust,
+        options: &ConnectionOptions,
+        permit: Option<OwnedSemaphorePermit>,
+    ) -> Self {
+        Self::new(Stream::Tls(Box::new(stream)), peer, Some(trust), options, permit)
+    }
+
+    fn new(
         stream: Stream,
         peer: PeerIdentity,
+        trust: Option<Trust>,
         options: &ConnectionOptions,
         permit: Option<OwnedSemaphorePermit>,
     ) -> Self {
@@ -135,6 +176,7 @@ impl Connection {
         Self {
             sender: FrameSender::new(write, Arc::clone(&shared), options),
             receiver: FrameReceiver::new(read, Arc::clone(&shared), options, is_plain),
+            trust,
             shared,
         }
     }
@@ -142,6 +184,11 @@ impl Connection {
     /// Who is at the other end.
     pub fn peer(&self) -> &PeerIdentity {
         &self.shared.peer
+    }
+
+    /// What makes the peer trusted, to learn when it no longer is; `None` for plain text.
+    pub fn trust(&self) -> Option<Trust> {
+        self.trust.clone()
     }
 
     /// The figures of this connection; they can be read on after it is gone.

@@ -3,15 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::ProtocolVersion;
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::{Instant, timeout_at};
 use tokio_rustls::{TlsConnector, TlsStream};
 
-use crate::connection::TlsSession;
-use crate::stream::{Socket, Stream};
-use crate::tls::Loaded;
-use crate::{Address, Connection, ConnectionOptions, Error, PeerIdentity, Target, TlsConfig, TlsVersion};
+use crate::stream::Socket;
+use crate::tls::Role;
+use crate::{Address, Connection, ConnectionOptions, Error, PeerIdentity, Target, TlsConfig};
 
 /// Time for connecting and the TLS handshake unless set otherwise. The default of
 /// `zone_sync_connect_timeout`.
@@ -69,11 +67,12 @@ impl Connector {
         };
         let Some(tls) = &self.options.tls else {
             let identity = PeerIdentity { address: peer.clone(), names: Vec::new(), tls: None };
-            return Ok(Connection::new(Stream::Plain(socket), identity, &self.options.connection, None));
+            return Ok(Connection::plain(socket, identity, &self.options.connection, None));
         };
-        let tls = tls.current();
-        let name = tls.name(&target.host)?;
-        let handshake = TlsConnector::from(Arc::clone(&tls.client)).connect(name, socket).into_fallible();
+        let tls = tls.handshake();
+        let name = tls.loaded.name(&target.host)?;
+        let handshake =
+            TlsConnector::from(Arc::clone(&tls.loaded.client)).connect(name, socket).into_fallible();
         let stream = match timeout_at(deadline, handshake).await {
             Ok(Ok(stream)) => TlsStream::from(stream),
             Ok(Err((error, socket))) => {
@@ -82,8 +81,9 @@ impl Connector {
             }
             Err(_) => return Err(Error::HandshakeTimeout { peer: peer.clone(), after }),
         };
-        let identity = identify(peer, &tls, &stream);
-        Ok(Connection::new(Stream::Tls(Box::new(stream)), identity, &self.options.connection, None))
+        let role = Role::Dialled { host: target.host.clone() };
+        let (identity, trust) = tls.identify(peer, role, stream.get_ref().1)?;
+        Ok(Connection::secure(stream, identity, trust, &self.options.connection, None))
     }
 }
 
@@ -107,21 +107,5 @@ pub(crate) fn handshake_error(peer: &Address, error: std::io::Error) -> Error {
             Error::HandshakeClosed { peer: peer.clone() }
         }
         _ => Error::from_io(peer, error),
-    }
-}
-
-/// Who the peer turned out to be in a finished handshake.
-pub(crate) fn identify(peer: &Address, tls: &Loaded, stream: &TlsStream<Socket>) -> PeerIdentity {
-    let (_, session) = stream.get_ref();
-    let version = match session.protocol_version() {
-        Some(ProtocolVersion::TLSv1_2) => TlsVersion::Tls12,
-        // No other version is implemented.
-        _ => TlsVersion::Tls13,
-    };
-    let suite = session.negotiated_cipher_suite().and_then(|suite| suite.suite().as_str());
-    PeerIdentity {
-        address: peer.clone(),
-        names: tls.peer_names(session.peer_certificates()),
-        tls: Some(TlsSession { version, cipher_suite: suite.unwrap_or_default().to_owned() }),
     }
 }

@@ -42,7 +42,7 @@ pub enum Error {
     /// A certificate, key or authority cannot be used.
     #[error("{option} {file}: {cause}")]
     Certificate {
-        /// The setting: `certificate`, `certificate_key` or `trusted_certificate`.
+        /// The setting, such as `certificate_key` or `crl`.
         option: &'static str,
         /// The file, or `(in memory)`.
         file: String,
@@ -208,11 +208,14 @@ pub enum Error {
         /// The peer.
         peer: Address,
     },
-    /// The peer's certificate is not good enough for this side; the peer was told with an alert.
+    /// The peer's certificate is not good enough for this side. At the handshake, the peer was told with an
+    /// alert; later ([`Trust::lost`](crate::Trust::lost)) it was not told yet.
     #[error("{peer} presented {cause}")]
     BadPeerCertificate {
         /// The peer.
         peer: Address,
+        /// What is wrong, for counting.
+        fault: CertificateFault,
         /// What is wrong, as the rest of the sentence "peer presented …".
         cause: String,
     },
@@ -245,7 +248,63 @@ pub enum Error {
     },
 }
 
+/// What is wrong with a peer's certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum CertificateFault {
+    /// There is none.
+    Missing,
+    /// It, or one that leads to it, has expired.
+    Expired,
+    /// It, or one that leads to it, is not valid yet.
+    NotYetValid,
+    /// It, or one that leads to it, is revoked.
+    Revoked,
+    /// Whether it is revoked cannot be said: a CRL is missing, out of date or wrong.
+    RevocationUnknown,
+    /// No trusted authority has signed it.
+    UnknownAuthority,
+    /// It is not for the name that was dialled.
+    WrongName,
+    /// It is good, but none of its names is allowed.
+    NameNotAllowed,
+    /// Anything else: unreadable, a chain too long, not meant for this.
+    Other,
+}
+
+impl CertificateFault {
+    /// A word for counters and logs: `certificate_revoked`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Missing => "certificate_missing",
+            Self::Expired => "certificate_expired",
+            Self::NotYetValid => "certificate_not_yet_valid",
+            Self::Revoked => "certificate_revoked",
+            Self::RevocationUnknown => "revocation_unknown",
+            Self::UnknownAuthority => "unknown_authority",
+            Self::WrongName => "wrong_name",
+            Self::NameNotAllowed => "name_not_allowed",
+            Self::Other => "certificate_unfit",
+        }
+    }
+}
+
 impl Error {
+    /// Why a connection came to nothing, in a word for counters: a handshake that failed, or a limit. `None` if that is not what it is about.
+    pub const fn refusal(&self) -> Option<&'static str> {
+        Some(match self {
+            Self::TooManyConnections { .. } | Self::TooManyHandshakes { .. } => "limit",
+            Self::HandshakeTimeout { .. } => "timeout",
+            Self::HandshakeClosed { .. } => "closed",
+            Self::NotTls { .. } => "not_tls",
+            Self::BadPeerCertificate { fault, .. } => fault.as_str(),
+            Self::RefusedByPeer { .. } => "refused_by_peer",
+            Self::TlsIncompatible { .. } => "incompatible",
+            Self::Tls { .. } => "other",
+            _ => return None,
+        })
+    }
+
     /// Whether a TLS handshake with a peer failed, as opposed to the connection under it or frames above it.
     pub const fn is_handshake_failure(&self) -> bool {
         matches!(

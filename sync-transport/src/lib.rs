@@ -6,7 +6,7 @@
 //! both ways and splits into a [`FrameSender`] and a [`FrameReceiver`] for two tasks. Who is at the
 //! other end is settled before the first frame: with TLS both sides show certificates that a common
 //! authority has signed ([`TlsConfig`]), and the dialing side also checks the name. A [`PeerIdentity`]
-//! tells what came out.
+//! tells what came out, and [`Trust`] when it holds no longer.
 //!
 //! A [`Connector`] dials a [`Target`]; a [`Listener`] accepts, and leaves everything slow to the task
 //! that calls [`Incoming::handshake`]. Targets come from a list of [`Server`]s, as operators write it:
@@ -81,7 +81,7 @@ pub use connection::{
 };
 pub use connector::{ConnectOptions, Connector};
 pub use discovery::{Discovery, DiscoveryOptions, ServerState, TargetSet};
-pub use error::Error;
+pub use error::{CertificateFault, Error};
 pub use framing::{Framing, length_prefixed};
 pub use listener::{Incoming, ListenOptions, Listener};
-pub use tls::{Pem, TlsConfig, TlsOptions, TlsVersion};
+pub use tls::{CipherSuite, NamePattern, Pem, TlsConfig, TlsOptions, TlsVersion, Trust};

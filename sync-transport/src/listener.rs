@@ -12,8 +12,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{sleep, timeout};
 use tokio_rustls::{TlsAcceptor, TlsStream};
 
-use crate::connector::{handshake_error, identify};
-use crate::stream::{Socket, Stream};
+use crate::connector::handshake_error;
+use crate::stream::Socket;
+use crate::tls::Role;
 use crate::{Address, Connection, ConnectionOptions, Error, PeerIdentity, TlsConfig};
 
 /// Connections that may wait in the kernel to be accepted.
@@ -226,15 +227,10 @@ impl Incoming {
         };
         let Some(tls) = &options.tls else {
             let identity = PeerIdentity { address: peer, names: Vec::new(), tls: None };
-            return Ok(Connection::new(
-                Stream::Plain(socket),
-                identity,
-                &options.connection,
-                Some(connection),
-            ));
+            return Ok(Connection::plain(socket, identity, &options.connection, Some(connection)));
         };
-        let tls = tls.current();
-        let handshake = TlsAcceptor::from(Arc::clone(&tls.server)).accept(socket).into_fallible();
+        let tls = tls.handshake();
+        let handshake = TlsAcceptor::from(Arc::clone(&tls.loaded.server)).accept(socket).into_fallible();
         let stream = match timeout(options.handshake_timeout, handshake).await {
             Ok(Ok(stream)) => TlsStream::from(stream),
             Ok(Err((error, socket))) => {
@@ -243,8 +239,8 @@ impl Incoming {
             }
             Err(_) => return Err(Error::HandshakeTimeout { peer, after: options.handshake_timeout }),
         };
-        let identity = identify(&peer, &tls, &stream);
-        Ok(Connection::new(Stream::Tls(Box::new(stream)), identity, &options.connection, Some(connection)))
+        let (identity, trust) = tls.identify(&peer, Role::Dialling, stream.get_ref().1)?;
+        Ok(Connection::secure(stream, identity, trust, &options.connection, Some(connection)))
     }
 }
 

@@ -52,7 +52,11 @@ impl Cluster {
         cluster
     }
 
-    fn cert(&self, arguments: &[&str]) {
+    /// Runs `sync-node cert` in the directory of the cluster, whose CA lies in `certs`.
+    ///
+    /// # Panics
+    /// If it fails.
+    pub fn cert(&self, arguments: &[&str]) {
         let ended = run_to_end(self.directory(), &[&["cert"], arguments].concat(), LIMIT);
         assert!(ended.status.success(), "sync-node cert {arguments:?}: {ended:?}");
     }
@@ -85,6 +89,7 @@ impl Cluster {
                 key: certs.join(format!("{name}.key")),
                 trusted: certs.join("ca.pem"),
             },
+            ssl: vec![],
             zones: self.zones.clone(),
             write: true,
             api: vec![],

@@ -41,6 +41,8 @@ pub struct Config {
     pub zone_sync: Vec<String>,
     /// Encryption between peers.
     pub encryption: Encryption,
+    /// Further lines of `[zone_sync.ssl]`.
+    pub ssl: Vec<String>,
     /// Tables of zones, as TOML.
     pub zones: String,
     /// `write` of `[api]`.
@@ -71,6 +73,9 @@ impl Config {
                 line(&format!("certificate = {certificate:?}"));
                 line(&format!("certificate_key = {key:?}"));
                 line(&format!("trusted_certificate = {trusted:?}"));
+                for further in &self.ssl {
+                    line(further);
+                }
             }
         }
         line(&format!("\n{}\n", self.zones.trim()));

@@ -64,6 +64,16 @@ impl Node {
         });
     }
 
+    /// Writes its configuration file anew and has it reloaded. Does not wait for that.
+    ///
+    /// # Panics
+    /// If the file cannot be written.
+    pub fn reload(&mut self, config: Config, directory: &Path) {
+        fs::write(directory.join(format!("{}.toml", config.name)), config.to_toml()).expect("writable");
+        self.config = config;
+        self.process.signal(Signal::HangUp);
+    }
+
     /// Asks it to stop gracefully and waits until it has, with success.
     ///
     /// # Panics

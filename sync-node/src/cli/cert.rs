@@ -3,6 +3,8 @@
 //! Enough for a cluster whose operator has no PKI; one that has uses its own. The CA signs nodes only (path length 0), so `verify_depth`
 //! needs no thought. Keys are readable by their owner alone, and nothing that exists is written over unless told to.
 
+mod crl;
+
 use anyhow::{Context, Result, bail, ensure};
 use clap::{Args, Subcommand};
 use rcgen::{
@@ -14,7 +16,7 @@ use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use sync_store::{Clock, SystemClock, Time};
 
 /// Ten years: a cluster outlives its nodes' certificates, and a new CA has to reach every node.
@@ -36,6 +38,8 @@ pub(crate) enum Command {
     Ca(Ca),
     /// Make a node's certificate, signed by the CA: NAME.pem and NAME.key
     Node(Node),
+    /// Revoke certificates: makes crl.pem, or adds to it
+    Revoke(Revoke),
 }
 
 #[derive(Debug, Args)]
@@ -73,6 +77,22 @@ pub(crate) struct Node {
     force: bool,
 }
 
+#[derive(Debug, Args)]
+pub(crate) struct Revoke {
+    /// Certificates to revoke; none makes a list that revokes nothing, or renews the one that is there
+    #[arg(value_name = "FILE")]
+    certificates: Vec<PathBuf>,
+    /// Folder with ca.pem and ca.key
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    ca: PathBuf,
+    /// Folder of crl.pem; what it revokes already stays revoked
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    out: PathBuf,
+    /// Days until nodes ask for a newer list
+    #[arg(long, value_name = "N", default_value_t = CA_DAYS, value_parser = clap::value_parser!(u32).range(1..=i64::from(CA_DAYS)))]
+    days: u32,
+}
+
 /// A certificate and its private key, both PEM.
 pub(crate) struct Pair {
     pub(crate) certificate: String,
@@ -92,8 +112,7 @@ pub(crate) fn main(command: &Command) -> Result<()> {
         }
         Command::Node(node) => {
             let files = Files::new(&node.out, &node.name, node.force)?;
-            let ca =
-                Pair { certificate: read(&node.ca.join("ca.pem"))?, key: read(&node.ca.join("ca.key"))? };
+            let ca = read_ca(&node.ca)?;
             let pair = make_node(&ca, &node.name, &node.hosts, SystemClock.now(), node.days)
                 .with_context(|| format!("signing with the CA in {}", node.ca.display()))?;
             files.write(&pair)?;
@@ -103,6 +122,12 @@ pub(crate) fn main(command: &Command) -> Result<()> {
                 files.key.display(),
                 node.name
             );
+        }
+        Command::Revoke(Revoke { certificates, ca: folder, out, days }) => {
+            let ca = read_ca(folder)?;
+            let file = out.join("crl.pem");
+            let revoked = crl::revoke(&ca, &file, certificates, SystemClock.now(), *days)?;
+            println!("{} revokes {revoked} certificates; give it to every node as `crl`", file.display());
         }
     }
     Ok(())
@@ -122,9 +147,7 @@ pub(crate) fn make_ca(now: Time, days: u32) -> Result<Pair> {
 
 /// A node's certificate: for its name, this machine's own addresses, and the hosts under which others reach it.
 pub(crate) fn make_node(ca: &Pair, name: &str, hosts: &[String], now: Time, days: u32) -> Result<Pair> {
-    let ca_key = KeyPair::from_pem(&ca.key).context("ca.key is not a private key")?;
-    let issuer =
-        Issuer::from_ca_cert_pem(&ca.certificate, ca_key).context("ca.pem is not the certificate of a CA")?;
+    let issuer = issuer(ca)?;
     let key = KeyPair::generate()?;
     let mut params = params(name, now, days);
     params.use_authority_key_identifier_extension = true;
@@ -143,14 +166,34 @@ pub(crate) fn make_node(ca: &Pair, name: &str, hosts: &[String], now: Time, days
     Ok(Pair { certificate: certificate.pem(), key: key.serialize_pem() })
 }
 
+fn issuer(ca: &Pair) -> Result<Issuer<'static, KeyPair>> {
+    let key = KeyPair::from_pem(&ca.key).context("ca.key is not a private key")?;
+    Issuer::from_ca_cert_pem(&ca.certificate, key).context("ca.pem is not the certificate of a CA")
+}
+
+fn read_ca(folder: &Path) -> Result<Pair> {
+    let read = |name| {
+        let path = folder.join(name);
+        fs::read_to_string(&path).with_context(|| {
+            format!("cannot read {}; make a CA first with `sync-node cert ca`", path.display())
+        })
+    };
+    Ok(Pair { certificate: read("ca.pem")?, key: read("ca.key")? })
+}
+
 fn params(common_name: &str, now: Time, days: u32) -> CertificateParams {
     let mut params = CertificateParams::default();
     params.distinguished_name = rcgen::DistinguishedName::new();
     params.distinguished_name.push(DnType::CommonName, common_name);
-    let now = UNIX_EPOCH + Duration::from_millis(now.as_millis());
-    params.not_before = (now - BACKDATED).into();
-    params.not_after = (now + DAY * days).into();
+    let (from, until) = validity(now, days);
+    (params.not_before, params.not_after) = (from.into(), until.into());
     params
+}
+
+/// From a little before now, for some days.
+fn validity(now: Time, days: u32) -> (SystemTime, SystemTime) {
+    let now = UNIX_EPOCH + Duration::from_millis(now.as_millis());
+    (now - BACKDATED, now + DAY * days)
 }
 
 fn alternative_name(host: &str) -> Result<SanType> {
@@ -227,8 +270,7 @@ impl Files {
 }
 
 fn read(path: &Path) -> Result<String> {
-    fs::read_to_string(path)
-        .with_context(|| format!("cannot read {}; make a CA first with `sync-node cert ca`", path.display()))
+    fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
 }
 
 #[cfg(test)]

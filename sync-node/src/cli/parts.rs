@@ -52,7 +52,7 @@ pub(crate) fn check(config: &Config) -> Result<()> {
         limit(zone).region(Region::anonymous()).build().map_err(|error| at(error.into()))?;
     }
     if let Some(ssl) = config.zone_sync.as_ref().and_then(|zone_sync| zone_sync.ssl.as_ref()) {
-        TlsConfig::load(&tls(ssl)).map_err(|error| at(error.into()))?;
+        TlsConfig::load(&tls_options(ssl)).map_err(|error| at(error.into()))?;
     }
     Ok(())
 }
@@ -76,21 +76,28 @@ fn synchronized(builder: NodeBuilder, zone_sync: &ZoneSync) -> NodeBuilder {
         .recv_buffer_size(bytes(zone_sync.recv_buffer_size))
         .max_clock_skew(zone_sync.max_clock_skew);
     match &zone_sync.ssl {
-        Some(ssl) => builder.tls(tls(ssl)),
+        Some(ssl) => builder.tls(tls_options(ssl)),
         None => builder.plain_text(),
     }
 }
 
-fn tls(ssl: &Ssl) -> TlsOptions {
+pub(crate) fn tls_options(ssl: &Ssl) -> TlsOptions {
     TlsOptions {
         certificate: Pem::File(ssl.certificate.clone()),
         certificate_key: Pem::File(ssl.certificate_key.clone()),
+        dial_certificate: ssl.dial_certificate.clone().map(|(file, key)| (Pem::File(file), Pem::File(key))),
+        password_file: ssl.password_file.clone(),
         trusted_certificate: ssl.trusted_certificate.clone().map(Pem::File),
+        crl: ssl.crl.clone().map(Pem::File),
         verify: ssl.verify,
         verify_depth: bytes(ssl.verify_depth),
+        allowed_names: ssl.allowed_names.clone(),
         name: ssl.name.clone(),
         server_name: ssl.server_name,
         protocols: ssl.protocols.clone(),
+        ciphers: ssl.ciphers.clone(),
+        session_reuse: ssl.session_reuse,
+        key_log: ssl.key_log,
     }
 }
 
@@ -239,6 +246,10 @@ pub(crate) fn unreloadable_changes(old: &Config, new: &Config) -> Vec<String> {
     if let (Some(old), Some(new)) = (&mut taken_over, &new.zone_sync) {
         old.servers.clone_from(&new.servers);
         old.shutdown_timeout = new.shutdown_timeout;
+        // Not from plain text to TLS and back: which of the two it is stands in every socket.
+        if let (Some(old), Some(new)) = (&mut old.ssl, &new.ssl) {
+            old.clone_from(new);
+        }
     }
     compare("zone_sync", taken_over == new.zone_sync);
     changed

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | QUIT | graceful stop: take no more changes, bring every peer up to date, say goodbye; TERM or INT cut it short |
 //! | TERM, INT | fast stop |
-//! | HUP | reload: servers, certificates, what API clients may do, log level, shutdown time-out |
+//! | HUP | reload: servers, TLS, what API clients may do, log level, shutdown time-out |
 //!
 //! A start happens completely or not at all: the file is checked, both ports are taken, and only then is the first peer dialled.
 
@@ -157,7 +157,8 @@ impl Running {
         for key in parts::unreloadable_changes(&self.config, &config) {
             warn!("{}: a change of {key} needs a restart", config.location(&key));
         }
-        if let Err(error) = self.node.reload_certificates() {
+        let ssl = config.zone_sync.as_ref().and_then(|zone_sync| zone_sync.ssl.as_ref());
+        if let Some(Err(error)) = ssl.map(|ssl| self.node.set_tls(&parts::tls_options(ssl))) {
             error!("{}", parts::located(&config, &error));
         }
         if let Some(zone_sync) = &config.zone_sync {

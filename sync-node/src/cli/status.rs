@@ -38,6 +38,7 @@ fn render(status: &Value) -> String {
         let is_connected = peer["connected_since_ms"].is_u64();
         vec![
             word(&peer["name"]),
+            word(&peer["certificate_names"][0]),
             word(&peer["address"]),
             word(&peer["direction"]),
             if is_connected { "up" } else { "down" }.to_owned(),
@@ -49,7 +50,8 @@ fn render(status: &Value) -> String {
     });
     let peers: Vec<_> = peers.collect();
     if !peers.is_empty() {
-        let heads = ["PEER", "ADDRESS", "LINK", "STATE", "PENDING", "LAG", "CLOCK", "LAST ERROR"];
+        let heads =
+            ["PEER", "CERTIFICATE", "ADDRESS", "LINK", "STATE", "PENDING", "LAG", "CLOCK", "LAST ERROR"];
         table(&mut text, &heads, peers);
     }
     text
@@ -100,7 +102,7 @@ mod tests {
                 "kind": "keyval", "records_total": 12, "records_pending": 0, "tombstones": 1, "used_bytes": 4096, "size_bytes": 65536,
             } },
             "peers": [
-                { "name": "edge-2", "address": "10.0.0.2:9000", "direction": "out", "connected_since_ms": 1,
+                { "name": "edge-2", "certificate_names": ["edge-2.test", "10.0.0.2"], "address": "10.0.0.2:9000", "direction": "out", "connected_since_ms": 1,
                   "records_pending": { "one": 3 }, "lag_ms": 7, "clock_offset_us": -40 },
                 { "name": "", "address": "10.0.0.3:9000", "direction": "out", "records_pending": {}, "lag_ms": 0,
                   "last_error": "connection refused" },
@@ -112,9 +114,9 @@ node edge-1 of cluster edge: ready, 1 peers online
 ZONE  KIND    RECORDS  PENDING  TOMBSTONES  USED  SIZE
 one   keyval  12       0        1           4096  65536
 
-PEER    ADDRESS        LINK  STATE  PENDING  LAG  CLOCK  LAST ERROR
-edge-2  10.0.0.2:9000  out   up     3        7ms  -40us  -
--       10.0.0.3:9000  out   down   0        0ms  -      connection refused
+PEER    CERTIFICATE  ADDRESS        LINK  STATE  PENDING  LAG  CLOCK  LAST ERROR
+edge-2  edge-2.test  10.0.0.2:9000  out   up     3        7ms  -40us  -
+-       -            10.0.0.3:9000  out   down   0        0ms  -      connection refused
 ";
         assert_eq!(render(&status), expected);
     }

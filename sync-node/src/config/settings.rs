@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 use sync_store::{Rate, Region};
-use sync_transport::{Address, Server, TlsVersion};
+use sync_transport::{Address, CipherSuite, NamePattern, Server, TlsVersion};
 
 /// `[zone_sync]`: synchronization with other nodes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,8 +64,8 @@ pub struct Buffers {
     pub size: u64,
 }
 
-/// `[zone_sync.ssl]`: TLS for both directions. A reload reads the files again, without dropping a connection; which files they are, and the
-/// rest of the table, needs a restart.
+/// `[zone_sync.ssl]`: TLS for both directions. All of it is reloadable, and files that change are read again by themselves. A reload closes the
+/// connections that it speaks against and no other.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Ssl {
@@ -73,19 +73,34 @@ pub struct Ssl {
     pub certificate: PathBuf,
     /// Its private key, PEM. Required. (`zone_sync_ssl_certificate_key`)
     pub certificate_key: PathBuf,
+    /// Another certificate, and its key, for dialling. Default: the same in both directions. (`zone_sync_ssl_certificate`, `_certificate_key`, where
+    /// those of `listen` differ)
+    pub dial_certificate: Option<(PathBuf, PathBuf)>,
+    /// Passphrases for keys that are encrypted, one a line, tried in turn. Default: none. (`zone_sync_ssl_password_file`)
+    pub password_file: Option<PathBuf>,
     /// CA certificates that peers must be signed by, PEM. Required while `verify` is on. (`zone_sync_ssl_trusted_certificate`)
     pub trusted_certificate: Option<PathBuf>,
+    /// Lists of revoked certificates, of every authority of a peer's chain, PEM. Default: none. (`zone_sync_ssl_crl`)
+    pub crl: Option<PathBuf>,
     /// Whether peers, in both directions, must show a certificate that `trusted_certificate` vouches for. Default: true.
     /// (`zone_sync_ssl_verify`)
     pub verify: bool,
     /// How many intermediates a peer's chain may have. Default: 1. (`zone_sync_ssl_verify_depth`)
     pub verify_depth: u64,
+    /// Names of which a peer's certificate must have one, whoever dials. Default: any name.
+    pub allowed_names: Vec<NamePattern>,
     /// The name to verify in the certificate of every peer we dial. Default: the host from `servers`. (`zone_sync_ssl_name`)
     pub name: Option<String>,
     /// Whether to send the name when we dial (SNI). Default: false. (`zone_sync_ssl_server_name`)
     pub server_name: bool,
     /// Versions of TLS allowed. Default: both. (`zone_sync_ssl_protocols`)
     pub protocols: Vec<TlsVersion>,
+    /// Cipher suites allowed, the preferred first. Default: all. (`zone_sync_ssl_ciphers`)
+    pub ciphers: Vec<CipherSuite>,
+    /// Whether sessions are resumed. Default: false.
+    pub session_reuse: bool,
+    /// Whether the secrets of sessions are written to the file that `SSLKEYLOGFILE` names. Default: false.
+    pub key_log: bool,
 }
 
 /// `[[keyval_zone]]`: a table of keys and values. (`keyval_zone`)

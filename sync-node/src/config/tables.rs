@@ -16,7 +16,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use sync_store::{Rate, Region};
-use sync_transport::{Address, Server, TlsVersion};
+use sync_transport::{Address, CipherSuite, NamePattern, Server, TlsVersion};
 use toml::de::{DeTable, DeValue};
 
 /// Encoded batches a zone keeps for its links, if not said otherwise.
@@ -213,24 +213,71 @@ fn ssl(mut table: Section<'_, '_>) -> Option<Ssl> {
     } else {
         table.read("trusted_certificate", file)
     };
+    let dial_certificate = dial_certificate(&mut table, file);
+    let password_file = table.read("password_file", file);
+    let crl = table.read("crl", file);
+    let allowed_names = table.read("allowed_names", |value| match list(value, name_pattern)? {
+        names if names.is_empty() => {
+            Err("lets nobody in; write names, or remove it to let in every name".to_owned())
+        }
+        names => Ok(names),
+    });
+    for (key, is_written) in [("crl", crl.is_some()), ("allowed_names", allowed_names.is_some())] {
+        if is_written && !verify {
+            table.problem(
+                key,
+                format!("`{key}` means nothing without verification; remove it, or verify = false"),
+            );
+        }
+    }
     let verify_depth = table.read("verify_depth", count).unwrap_or(VERIFY_DEPTH);
     let name = table.read("name", text);
     let server_name = table.read("server_name", flag).unwrap_or(false);
     let protocols = table.read("protocols", |value| list(value, tls_version));
-    for key in ["crl", "ciphers", "password_file", "conf_command"] {
-        table.refuse(key, "is not possible in this version; remove it");
-    }
+    let ciphers = table.read("ciphers", |value| match list(value, cipher_suite)? {
+        suites if suites.is_empty() => {
+            Err("leaves no cipher suite; write some, or remove it to allow all".to_owned())
+        }
+        suites => Ok(suites),
+    });
+    let session_reuse = table.read("session_reuse", flag).unwrap_or(false);
+    let key_log = table.read("key_log", flag).unwrap_or(false);
+    table.refuse("conf_command", "has no counterpart: it is for OpenSSL, which is not used here; remove it, and see `protocols` and `ciphers`");
     table.finish();
     Some(Ssl {
         certificate: certificate?,
         certificate_key: certificate_key?,
+        dial_certificate,
+        password_file,
         trusted_certificate,
+        crl,
         verify,
         verify_depth,
+        allowed_names: allowed_names.unwrap_or_default(),
         name,
         server_name,
         protocols: protocols.unwrap_or_else(|| vec![TlsVersion::Tls12, TlsVersion::Tls13]),
+        ciphers: ciphers.unwrap_or_else(|| CipherSuite::all().collect()),
+        session_reuse,
+        key_log,
     })
+}
+
+/// The certificate for dialling and its key: both or none.
+fn dial_certificate(
+    table: &mut Section<'_, '_>,
+    file: impl Fn(&DeValue<'_>) -> Parsed<PathBuf>,
+) -> Option<(PathBuf, PathBuf)> {
+    let certificate = table.read("dial_certificate", &file);
+    let key = table.read("dial_certificate_key", &file);
+    for (one, other) in
+        [("dial_certificate", "dial_certificate_key"), ("dial_certificate_key", "dial_certificate")]
+    {
+        if table.has(one) && !table.has(other) {
+            table.problem(one, format!("`{one}` needs `{other}` beside it; add that, or remove `{one}`"));
+        }
+    }
+    certificate.zip(key)
 }
 
 /// What a zone has to have for itself, with the place of the zone that has it.
@@ -410,6 +457,7 @@ fn reason(error: sync_transport::Error) -> String {
         | sync_transport::Error::InvalidServer { text, reason } => {
             format!("{text:?}: {reason}")
         }
+        sync_transport::Error::InvalidOption { reason, .. } => reason,
         error => error.to_string(),
     }
 }
@@ -420,6 +468,14 @@ fn tls_version(value: &DeValue<'_>) -> Parsed<TlsVersion> {
         "TLSv1.3" => Ok(TlsVersion::Tls13),
         other => Err(format!("{other:?} is not possible; write \"TLSv1.2\" or \"TLSv1.3\"")),
     }
+}
+
+fn name_pattern(value: &DeValue<'_>) -> Parsed<NamePattern> {
+    text(value)?.parse().map_err(reason)
+}
+
+fn cipher_suite(value: &DeValue<'_>) -> Parsed<CipherSuite> {
+    text(value)?.parse().map_err(reason)
 }
 
 fn name_server(value: &DeValue<'_>) -> Parsed<SocketAddr> {

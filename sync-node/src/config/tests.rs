@@ -265,6 +265,51 @@ fn files_are_looked_for_beside_the_configuration() {
 }
 
 #[test]
+fn tls_is_what_the_file_says_and_the_defaults_are_safe() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for name in ["n.pem", "n.key", "ca.pem", "d.pem", "d.key", "crl.pem", "passwords"] {
+        std::fs::write(folder.path().join(name), "").expect("written");
+    }
+    let ssl = |lines: &str| {
+        let text = format!(
+            "[zone_sync]\nlisten = '10.0.0.1:9000'\n[zone_sync.ssl]\ncertificate = 'n.pem'\ncertificate_key = 'n.key'\ntrusted_certificate = 'ca.pem'\n{lines}"
+        );
+        let config = Config::parse(&text, &folder.path().join("n.toml")).expect("good");
+        config.zone_sync.and_then(|sync| sync.ssl).expect("a table")
+    };
+    let at = |name: &str| folder.path().join(name);
+    let defaults = ssl("");
+    assert!(defaults.verify && defaults.allowed_names.is_empty() && defaults.crl.is_none());
+    assert!(
+        defaults.dial_certificate.is_none() && defaults.password_file.is_none() && defaults.name.is_none()
+    );
+    assert!(!defaults.server_name && !defaults.session_reuse && !defaults.key_log);
+    assert_eq!((defaults.protocols.len(), defaults.ciphers.len()), (2, 9));
+    let all = ssl("dial_certificate = 'd.pem'
+        dial_certificate_key = 'd.key'
+        password_file = 'passwords'
+        crl = 'crl.pem'
+        verify_depth = 3
+        allowed_names = ['*.example.com', 'spiffe://example.org/sync/*']
+        name = 'sync.example.com'
+        server_name = true
+        protocols = 'TLSv1.3'
+        ciphers = 'TLS_AES_128_GCM_SHA256'
+        session_reuse = true
+        key_log = true");
+    assert_eq!(all.dial_certificate, Some((at("d.pem"), at("d.key"))));
+    assert_eq!((all.password_file, all.crl), (Some(at("passwords")), Some(at("crl.pem"))));
+    let names: Vec<String> = all.allowed_names.iter().map(ToString::to_string).collect();
+    assert_eq!(names, ["*.example.com", "spiffe://example.org/sync/*"]);
+    assert_eq!((all.verify_depth, all.name.as_deref()), (3, Some("sync.example.com")));
+    assert_eq!(
+        (all.protocols.len(), format!("{:?}", all.ciphers)),
+        (1, "[TLS_AES_128_GCM_SHA256]".to_owned())
+    );
+    assert!(all.server_name && all.session_reuse && all.key_log);
+}
+
+#[test]
 fn zones_say_where_their_memory_comes_from() {
     let folder = tempfile::tempdir().expect("a folder");
     let text = format!(

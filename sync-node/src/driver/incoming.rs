@@ -21,17 +21,22 @@ const FRAMES_PER_ACKNOWLEDGEMENT: usize = 32;
 pub(super) async fn run(hub: Arc<Hub>, incoming: Incoming) {
     let address = incoming.peer().to_string();
     let connection = incoming.handshake().await;
-    hub.count_handshake(&connection);
+    let unlogged = hub.count_handshake(&connection);
     let connection = match connection {
         Ok(connection) => connection,
         Err(error) => {
-            warn!(peer = address, %error, "connection refused");
+            match unlogged {
+                Some(0) => warn!(peer = address, %error, "connection refused"),
+                Some(others) => warn!(peer = address, %error, others, "connection refused, as others before"),
+                None => debug!(peer = address, %error, "connection refused"),
+            }
             return;
         }
     };
     let link = hub.membership.lock().link_id();
     let closing = hub.register(link);
-    hub.count(link, connection.counters());
+    hub.connected(link, &connection);
+    let address = connection.peer().to_string();
     let (mut sender, mut receiver) = connection.split();
     let machine = Arc::new(Mutex::new(Inbound::new(Arc::clone(&hub.shared), link)));
     let session = Session { hub: &hub, link, address, machine };
@@ -59,6 +64,7 @@ pub(super) async fn run(hub: Arc<Hub>, incoming: Incoming) {
 struct Session<'a> {
     hub: &'a Hub,
     link: LinkId,
+    /// With the name in its certificate.
     address: String,
     machine: Arc<Mutex<Inbound>>,
 }
@@ -131,7 +137,7 @@ impl Session<'_> {
             warn!(peer = name, "{mismatch}");
         }
         info!(peer = self.address, name, %origin, "link from peer established");
-        self.hub.opened(self.link, Machine::In(Arc::clone(&self.machine)), self.address.clone());
+        self.hub.opened(self.link, Machine::In(Arc::clone(&self.machine)));
         Ok(())
     }
 }

@@ -6,9 +6,11 @@
 
 mod incoming;
 mod outgoing;
+mod refusals;
 mod tasks;
+mod trust;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,8 +18,9 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use sync_proto::wire::refuse::Code;
 use sync_store::{Clock, Time};
-use sync_transport::{Connection, Connector, Counters, FrameSender};
+use sync_transport::{Connection, Connector, Counters, FrameSender, PeerIdentity};
 use tokio::sync::{Notify, watch};
+use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
 use crate::membership::{LinkId, Membership};
@@ -25,7 +28,9 @@ use crate::replication::inbound::Inbound;
 use crate::replication::outbound::Outbound;
 use crate::replication::{LinkError, Now, Shared};
 
+use refusals::Refusals;
 pub(crate) use tasks::{Tasks, spawn};
+pub(crate) use trust::follow_files;
 
 /// The machine of a live link.
 #[derive(Clone, Debug)]
@@ -38,7 +43,7 @@ pub(crate) enum Machine {
 #[derive(Debug)]
 pub(crate) struct LinkHandle {
     pub(crate) machine: Machine,
-    pub(crate) address: String,
+    pub(crate) peer: PeerIdentity,
     pub(crate) connected_at: Time,
 }
 
@@ -50,6 +55,7 @@ pub(crate) struct Totals {
     pub(crate) bytes_out: u64,
     pub(crate) frames_out: u64,
     pub(crate) handshakes: u64,
+    pub(crate) handshakes_resumed: u64,
     pub(crate) handshakes_failed: u64,
 }
 
@@ -62,11 +68,20 @@ impl Totals {
     }
 }
 
-/// Counters of the connections that are open, and the sum of those that were.
+/// The connections that are open, and the sum of those that were.
 #[derive(Debug, Default)]
 struct Traffic {
     closed: Totals,
-    open: HashMap<LinkId, Arc<Counters>>,
+    open: HashMap<LinkId, Open>,
+}
+
+/// An open connection.
+#[derive(Debug)]
+struct Open {
+    counters: Arc<Counters>,
+    peer: PeerIdentity,
+    /// Ends with it.
+    _trust: JoinSet<()>,
 }
 
 /// What all tasks of a node share.
@@ -77,6 +92,7 @@ pub(crate) struct Hub {
     pub(crate) membership: Mutex<Membership>,
     pub(crate) links: Mutex<HashMap<LinkId, LinkHandle>>,
     traffic: Mutex<Traffic>,
+    refusals: Mutex<Refusals>,
     pub(crate) connector: Connector,
     /// At most one publication per zone in this time.
     pub(crate) interval: Duration,
@@ -108,6 +124,7 @@ impl Hub {
             membership: Mutex::new(membership),
             links: Mutex::default(),
             traffic: Mutex::default(),
+            refusals: Mutex::default(),
             connector,
             interval,
             greeting_timeout,
@@ -225,40 +242,62 @@ impl Hub {
         receiver
     }
 
-    /// The link's connection stands.
-    fn opened(&self, link: LinkId, machine: Machine, address: String) {
-        let handle = LinkHandle { machine, address, connected_at: self.clock.now() };
+    /// The link is in use.
+    fn opened(&self, link: LinkId, machine: Machine) {
+        let Some(peer) = self.traffic.lock().open.get(&link).map(|open| open.peer.clone()) else { return };
+        let handle = LinkHandle { machine, peer, connected_at: self.clock.now() };
         self.links.lock().insert(link, handle);
         self.link_changed.notify_waiters();
     }
 
-    /// Counts the link's traffic from now on.
-    fn count(&self, link: LinkId, counters: Arc<Counters>) {
-        self.traffic.lock().open.insert(link, counters);
+    /// The link's connection stands: from now on its traffic is counted, and its peer has to stay trusted.
+    fn connected(&self, link: LinkId, connection: &Connection) {
+        let peer = connection.peer().clone();
+        let closing = self.closing.lock().get(&link).cloned();
+        let mut watching = JoinSet::new();
+        if let (Some(trust), Some(closing)) = (connection.trust(), closing) {
+            watching.spawn(trust::watch(trust, peer.to_string(), closing));
+        }
+        let open = Open { counters: connection.counters(), peer, _trust: watching };
+        self.traffic.lock().open.insert(link, open);
     }
 
-    /// Counts a TLS handshake, if that is what succeeded or failed.
-    fn count_handshake(&self, outcome: &Result<Connection, sync_transport::Error>) {
-        let mut traffic = self.traffic.lock();
+    /// Counts a TLS handshake, if that is what succeeded or failed, and other refusals by their cause. If a failure should be
+    /// logged: how many of the same cause were not before it.
+    fn count_handshake(&self, outcome: &Result<Connection, sync_transport::Error>) -> Option<u64> {
         match outcome {
-            Ok(connection) => traffic.closed.handshakes += u64::from(connection.peer().tls.is_some()),
-            Err(error) => traffic.closed.handshakes_failed += u64::from(error.is_handshake_failure()),
+            Ok(connection) => {
+                let tls = connection.peer().tls.as_ref();
+                let closed = &mut self.traffic.lock().closed;
+                closed.handshakes += u64::from(tls.is_some());
+                closed.handshakes_resumed += u64::from(tls.is_some_and(|tls| tls.is_resumed));
+                None
+            }
+            Err(error) => {
+                self.traffic.lock().closed.handshakes_failed += u64::from(error.is_handshake_failure());
+                self.refusals.lock().handle(self.now().elapsed, error.refusal()?)
+            }
         }
+    }
+
+    /// Connections that came to nothing, by cause.
+    pub(crate) fn refusals(&self) -> BTreeMap<&'static str, u64> {
+        self.refusals.lock().counts()
     }
 
     /// Bytes, frames and handshakes of all links since the start.
     pub(crate) fn traffic(&self) -> Totals {
         let traffic = self.traffic.lock();
         let mut totals = traffic.closed;
-        traffic.open.values().for_each(|counters| totals.add(counters));
+        traffic.open.values().for_each(|open| totals.add(&open.counters));
         totals
     }
 
     fn forget(&self, link: LinkId) {
         {
             let mut traffic = self.traffic.lock();
-            if let Some(counters) = traffic.open.remove(&link) {
-                traffic.closed.add(&counters);
+            if let Some(open) = traffic.open.remove(&link) {
+                traffic.closed.add(&open.counters);
             }
         }
         self.links.lock().remove(&link);

@@ -25,7 +25,7 @@ pub(super) async fn run(hub: Arc<Hub>, link: LinkId, target: Target) {
     let mut closing = hub.register(link);
     let end = match connect(&hub, &target, &mut closing).await {
         Ok(connection) => {
-            hub.count(link, connection.counters());
+            hub.connected(link, &connection);
             let (sender, receiver) = connection.split();
             serve(&hub, link, &target, sender, receiver, closing).await
         }
@@ -189,8 +189,9 @@ impl Session<'_> {
             return Err(End::Closed(format!("{name:?} is connected under another address already")));
         }
         self.machine.lock().activate(self.hub.now());
-        self.hub.opened(self.link, Machine::Out(Arc::clone(&self.machine)), self.target.address.to_string());
-        info!(peer = %self.target, name, %origin, "link to peer established");
+        self.hub.opened(self.link, Machine::Out(Arc::clone(&self.machine)));
+        let certificate = sender.peer().names.first();
+        info!(peer = %self.target, certificate, name, %origin, "link to peer established");
         Ok(())
     }
 

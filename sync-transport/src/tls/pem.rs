@@ -1,13 +1,17 @@
 //! Reading PEM, with errors that say what was found instead.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustls::RootCertStore;
-use rustls::pki_types::pem::{self, PemObject};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, CertificateRevocationListDer};
+use x509_parser::prelude::FromDer;
+use x509_parser::revocation_list::CertificateRevocationList;
+use x509_parser::x509::X509Version;
 
+use super::identity::now;
 use crate::Error;
 
 /// Certificates or a key in PEM form, in a file or in memory.
@@ -30,7 +34,14 @@ impl Pem {
         Self::Memory(text.as_ref().into())
     }
 
-    fn read(&self, option: &'static str) -> Result<Arc<[u8]>, Error> {
+    pub(super) fn path(&self) -> Option<&Path> {
+        match self {
+            Self::File(path) => Some(path),
+            Self::Memory(_) => None,
+        }
+    }
+
+    pub(super) fn read(&self, option: &'static str) -> Result<Arc<[u8]>, Error> {
         match self {
             Self::Memory(text) => Ok(Arc::clone(text)),
             Self::File(path) => match std::fs::read(path) {
@@ -40,7 +51,7 @@ impl Pem {
         }
     }
 
-    fn refused(&self, option: &'static str, cause: String) -> Error {
+    pub(super) fn refused(&self, option: &'static str, cause: String) -> Error {
         Error::Certificate { option, file: self.to_string(), cause }
     }
 }
@@ -73,19 +84,6 @@ pub(super) fn certificates(option: &'static str, pem: &Pem) -> Result<Vec<Certif
     Ok(chain)
 }
 
-/// The first private key.
-pub(super) fn key(pem: &Pem) -> Result<PrivateKeyDer<'static>, Error> {
-    let option = "certificate_key";
-    let text = pem.read(option)?;
-    PrivateKeyDer::from_pem_slice(&text).map_err(|error| {
-        let cause = match error {
-            pem::Error::NoItemsFound => format!("no private key in it{}", instead(&text)),
-            error => format!("not valid PEM: {error}"),
-        };
-        pem.refused(option, cause)
-    })
-}
-
 /// All authorities, of which there has to be one at least.
 pub(super) fn authorities(pem: &Pem) -> Result<RootCertStore, Error> {
     let option = "trusted_certificate";
@@ -98,8 +96,43 @@ pub(super) fn authorities(pem: &Pem) -> Result<RootCertStore, Error> {
     Ok(roots)
 }
 
+/// All lists of revoked certificates, of which there has to be one at least.
+///
+/// A list that is out of date is refused here already, since every peer that it is about would be.
+pub(super) fn revocations(pem: &Pem) -> Result<Vec<CertificateRevocationListDer<'static>>, Error> {
+    let option = "crl";
+    let text = pem.read(option)?;
+    let lists: Vec<_> = CertificateRevocationListDer::pem_slice_iter(&text)
+        .collect::<Result<_, _>>()
+        .map_err(|error| pem.refused(option, format!("not valid PEM: {error}")))?;
+    if lists.is_empty() {
+        return Err(pem.refused(option, format!("no CRL in it{}", instead(&text))));
+    }
+    for (index, list) in lists.iter().enumerate() {
+        let (_, list) = CertificateRevocationList::from_der(list).map_err(|error| {
+            pem.refused(option, format!("CRL {} in it cannot be read: {error}", index + 1))
+        })?;
+        if list.version() != Some(X509Version::V2) {
+            let cause = format!(
+                "CRL {} in it is of version 1; version 2 is needed (OpenSSL makes it where its configuration has a crlnumber)",
+                index + 1
+            );
+            return Err(pem.refused(option, cause));
+        }
+        if let Some(next) = list.next_update().filter(|next| now() >= next.timestamp()) {
+            let cause = format!(
+                "CRL {} in it, of {}, is out of date since {next}; ask that authority for a new one",
+                index + 1,
+                list.issuer()
+            );
+            return Err(pem.refused(option, cause));
+        }
+    }
+    Ok(lists)
+}
+
 /// What the PEM holds instead of what was looked for, from its own labels.
-fn instead(text: &[u8]) -> String {
+pub(super) fn instead(text: &[u8]) -> String {
     let text = String::from_utf8_lossy(text);
     let labels: Vec<_> = text
         .lines()
@@ -107,9 +140,6 @@ fn instead(text: &[u8]) -> String {
         .collect();
     match labels.as_slice() {
         [] => " (it is not PEM)".to_owned(),
-        labels if labels.iter().any(|label| label.starts_with("ENCRYPTED")) => {
-            ", only an encrypted one".to_owned()
-        }
         labels => format!(", only {}", labels.join(", ")),
     }
 }

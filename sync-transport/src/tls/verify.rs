@@ -1,4 +1,5 @@
-//! Verification of peers' certificates: webpki's, with a bound on the length of the chain, or none.
+//! Verification of peers' certificates: webpki's, with a bound on the length of the chain and a list of
+//! names, or none.
 
 use std::fmt;
 use std::sync::Arc;
@@ -8,44 +9,63 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::crypto::{
     CryptoProvider, WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature,
 };
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::server::WebPkiClientVerifier;
+use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, ServerName, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::server::{VerifierBuilderError, WebPkiClientVerifier};
 use rustls::{
     CertificateError, DigitallySignedStruct, DistinguishedName, Error, OtherError, RootCertStore,
     SignatureScheme,
 };
 
-use super::Verifiers;
+use super::NamePattern;
+use super::identity::names;
 
-/// Adds `verify_depth` to webpki's verification, which has no such bound of its own.
-#[derive(Debug)]
-pub(super) struct Depth<V: ?Sized> {
-    intermediates_max: usize,
-    inner: Arc<V>,
+/// What a peer's certificate has to satisfy, whoever dials.
+pub(super) struct Rules {
+    pub(super) roots: Arc<RootCertStore>,
+    pub(super) crls: Vec<CertificateRevocationListDer<'static>>,
+    pub(super) intermediates_max: usize,
+    /// Any name, if there is none.
+    pub(super) allowed_names: Vec<NamePattern>,
 }
 
-impl Depth<dyn ServerCertVerifier> {
-    /// Verifiers for the dialing and for the accepting side.
-    pub(super) fn both(
-        roots: Arc<RootCertStore>,
-        intermediates_max: usize,
-        provider: &Arc<CryptoProvider>,
-    ) -> Result<Verifiers, String> {
+/// Verifiers for the dialing and for the accepting side.
+pub(super) type Verifiers = (Arc<dyn ServerCertVerifier>, Arc<dyn ClientCertVerifier>);
+
+impl Rules {
+    /// Every certificate of a chain has to be on the right side of a list that is up to date, if there
+    /// are lists at all: one that no list is about may well be revoked.
+    pub(super) fn verifiers(self, provider: &Arc<CryptoProvider>) -> Result<Verifiers, VerifierBuilderError> {
+        let (roots, crls) = (Arc::clone(&self.roots), self.crls.clone());
         let server = WebPkiServerVerifier::builder_with_provider(Arc::clone(&roots), Arc::clone(provider))
-            .build()
-            .map_err(|error| error.to_string())?;
+            .with_crls(crls.clone())
+            .enforce_revocation_expiration()
+            .build()?;
         let client = WebPkiClientVerifier::builder_with_provider(roots, Arc::clone(provider))
-            .build()
-            .map_err(|error| error.to_string())?;
+            .with_crls(crls)
+            .enforce_revocation_expiration()
+            .build()?;
+        let rules = Arc::new(self);
         Ok((
-            Arc::new(Self { intermediates_max, inner: server }),
-            Arc::new(Depth::<dyn ClientCertVerifier> { intermediates_max, inner: client }),
+            Arc::new(Ruled::<dyn ServerCertVerifier> { rules: Arc::clone(&rules), inner: server }),
+            Arc::new(Ruled::<dyn ClientCertVerifier> { rules, inner: client }),
         ))
     }
 }
 
-impl<V: ?Sized> Depth<V> {
+/// Adds to webpki's verification what it has not: `verify_depth` and `allowed_names`.
+struct Ruled<V: ?Sized> {
+    rules: Arc<Rules>,
+    inner: Arc<V>,
+}
+
+impl<V: ?Sized> fmt::Debug for Ruled<V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ruled").finish_non_exhaustive()
+    }
+}
+
+impl<V: ?Sized> Ruled<V> {
     /// Verifies with all that the peer sent, then, if that is more than allowed, once more without the
     /// rest.
     ///
@@ -55,35 +75,60 @@ impl<V: ?Sized> Depth<V> {
     /// length.
     fn verify<T>(
         &self,
+        end_entity: &CertificateDer<'_>,
         intermediates: &[CertificateDer<'_>],
         verify: impl Fn(&[CertificateDer<'_>]) -> Result<T, Error>,
     ) -> Result<T, Error> {
+        let Rules { intermediates_max, allowed_names, .. } = &*self.rules;
         let verified = verify(intermediates)?;
-        match intermediates.get(..self.intermediates_max) {
-            Some(allowed) if allowed.len() < intermediates.len() => verify(allowed).map_err(|_| {
-                let cause = ChainTooLong { intermediates_max: self.intermediates_max };
-                Error::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(cause))))
-            }),
-            _ => Ok(verified),
+        if let Some(allowed) = intermediates.get(..*intermediates_max)
+            && allowed.len() < intermediates.len()
+        {
+            verify(allowed).map_err(|_| Unfit::ChainTooLong { intermediates_max: *intermediates_max })?;
+        }
+        if allowed_names.is_empty() {
+            return Ok(verified);
+        }
+        let names = names(end_entity);
+        if names.iter().any(|name| allowed_names.iter().any(|pattern| pattern.matches(name))) {
+            return Ok(verified);
+        }
+        Err(Unfit::NameNotAllowed { names: names.iter().map(ToString::to_string).collect() }.into())
+    }
+}
+
+/// What is wrong with a certificate that webpki finds nothing wrong with.
+#[derive(Debug)]
+pub(super) enum Unfit {
+    ChainTooLong { intermediates_max: usize },
+    NameNotAllowed { names: Vec<String> },
+}
+
+impl fmt::Display for Unfit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ChainTooLong { intermediates_max: max } => {
+                write!(f, "more than {max} intermediates lead to a trusted authority (verify_depth = {max})")
+            }
+            Self::NameNotAllowed { names } if names.is_empty() => {
+                f.write_str("it has no name, and allowed_names asks for one")
+            }
+            Self::NameNotAllowed { names } => {
+                write!(f, "none of its names is among allowed_names: {}", names.join(", "))
+            }
         }
     }
 }
 
-#[derive(Debug)]
-struct ChainTooLong {
-    intermediates_max: usize,
-}
+impl std::error::Error for Unfit {}
 
-impl fmt::Display for ChainTooLong {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let max = self.intermediates_max;
-        write!(f, "more than {max} intermediates lead to a trusted authority (verify_depth = {max})")
+impl From<Unfit> for Error {
+    fn from(unfit: Unfit) -> Self {
+        Self::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(unfit))))
     }
 }
 
-impl std::error::Error for ChainTooLong {}
-
-impl ServerCertVerifier for Depth<dyn ServerCertVerifier> {
+impl ServerCertVerifier for Ruled<dyn ServerCertVerifier> {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,
@@ -92,7 +137,7 @@ impl ServerCertVerifier for Depth<dyn ServerCertVerifier> {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        self.verify(intermediates, |intermediates| {
+        self.verify(end_entity, intermediates, |intermediates| {
             self.inner.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
         })
     }
@@ -120,7 +165,7 @@ impl ServerCertVerifier for Depth<dyn ServerCertVerifier> {
     }
 }
 
-impl ClientCertVerifier for Depth<dyn ClientCertVerifier> {
+impl ClientCertVerifier for Ruled<dyn ClientCertVerifier> {
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
         self.inner.root_hint_subjects()
     }
@@ -131,7 +176,7 @@ impl ClientCertVerifier for Depth<dyn ClientCertVerifier> {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
-        self.verify(intermediates, |intermediates| {
+        self.verify(end_entity, intermediates, |intermediates| {
             self.inner.verify_client_cert(end_entity, intermediates, now)
         })
     }

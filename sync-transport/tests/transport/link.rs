@@ -69,6 +69,14 @@ pub(crate) fn any_port() -> Address {
     "127.0.0.1:0".parse().unwrap()
 }
 
+pub(crate) async fn listener(tls: Option<TlsConfig>) -> Listener {
+    Listener::bind(&any_port(), ListenOptions { tls, ..ListenOptions::default() }).await.unwrap()
+}
+
+pub(crate) fn connector(tls: Option<TlsConfig>) -> Connector {
+    Connector::new(ConnectOptions { tls, ..ConnectOptions::default() })
+}
+
 pub(crate) fn target(listener: &Listener) -> Target {
     listener.address().clone().into()
 }

@@ -2,33 +2,22 @@
 
 use std::time::Duration;
 
-use sync_transport::{
-    Address, ConnectOptions, Connector, Error, ListenOptions, Listener, Target, TlsConfig, TlsOptions,
-    TlsVersion,
-};
+use sync_transport::{Address, Error, Listener, Target, TlsConfig, TlsOptions, TlsVersion};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::certificates::{Authority, Node};
 use crate::foreign;
-use crate::link::{any_port, exchange};
+use crate::link::{connector, exchange, listener};
 
 const VERSIONS: [TlsVersion; 2] = [TlsVersion::Tls12, TlsVersion::Tls13];
-
-async fn listener(tls: Option<TlsConfig>) -> Listener {
-    Listener::bind(&any_port(), ListenOptions { tls, ..ListenOptions::default() }).await.unwrap()
-}
-
-fn connector(tls: Option<TlsConfig>) -> Connector {
-    Connector::new(ConnectOptions { tls, ..ConnectOptions::default() })
-}
 
 fn only(version: TlsVersion, options: TlsOptions) -> Option<TlsConfig> {
     Some(TlsConfig::load(&TlsOptions { protocols: vec![version], ..options }).unwrap())
 }
 
 #[track_caller]
-fn assert_says(result: &Result<(), Error>, part: &str) {
+pub(crate) fn assert_says(result: &Result<(), Error>, part: &str) {
     let error = result.as_ref().expect_err(part).to_string();
     assert!(error.contains(part), "{error:?} does not say {part:?}");
     assert!(error.contains("127.0.0.1:"), "{error:?} does not say with whom");

@@ -2,28 +2,18 @@
 
 use std::path::Path;
 
-use sync_transport::{
-    ConnectOptions, Connector, Error, ListenOptions, Listener, Pem, Server, Target, TlsConfig, TlsOptions,
-};
+use sync_transport::{Error, Listener, Pem, Server, Target, TlsConfig, TlsOptions};
 use tempfile::TempDir;
 use tokio::io::AsyncReadExt;
 
 use crate::certificates::{Authority, Node};
 use crate::foreign;
-use crate::link::{any_port, exchange, frame, meet, target};
+use crate::link::{connector as dialer, exchange, frame, listener as accepting, meet, target};
 
 fn write(directory: &Path, name: &str, text: impl AsRef<[u8]>) -> Pem {
     let path = directory.join(name);
     std::fs::write(&path, text).unwrap();
     Pem::file(path)
-}
-
-async fn listener(tls: TlsConfig) -> Listener {
-    Listener::bind(&any_port(), ListenOptions { tls: Some(tls), ..ListenOptions::default() }).await.unwrap()
-}
-
-fn connector(tls: TlsConfig) -> Connector {
-    Connector::new(ConnectOptions { tls: Some(tls), ..ConnectOptions::default() })
 }
 
 #[test]
@@ -65,7 +55,7 @@ fn errors_name_the_setting_the_file_and_the_cause() {
             key(at("swapped.key", &node.certificate)),
             ["swapped.key", "no private key in it, only CERTIFICATE"],
         ),
-        (key(at("locked.key", encrypted)), ["locked.key", "only an encrypted one"]),
+        (key(at("locked.key", encrypted)), ["locked.key", "the key is encrypted; name a password_file"]),
         (
             key(at("other.key", &authority.node(&["a.test"]).key)),
             ["other.key", "does not belong to the certificate"],
@@ -97,7 +87,7 @@ fn a_key_in_memory_is_never_shown() {
 async fn dial_as(tls: TlsConfig, listener: &Listener, host: &str) -> Result<Vec<String>, Error> {
     let server = Server::Host { host: host.to_owned(), port: 1 };
     let target = Target { server, host: host.to_owned(), ..target(listener) };
-    let connector = connector(tls);
+    let connector = dialer(Some(tls));
     let (dialed, accepted) =
         tokio::join!(connector.connect(&target), async { listener.accept().await?.handshake().await });
     let names = dialed?.peer().names.clone();
@@ -108,7 +98,7 @@ async fn dial_as(tls: TlsConfig, listener: &Listener, host: &str) -> Result<Vec<
 async fn the_host_dialled_is_verified_unless_a_name_is_set() {
     let authority = Authority::new("test");
     let node = authority.node(&["a.test", "*.b.test", "192.0.2.7", "2001:db8::7"]);
-    let listener = listener(node.tls(&authority)).await;
+    let listener = accepting(Some(node.tls(&authority))).await;
     for host in ["a.test", "A.test", "x.b.test", "192.0.2.7", "2001:db8::7"] {
         let names = dial_as(node.tls(&authority), &listener, host).await.unwrap();
         assert_eq!(names, ["a.test", "*.b.test", "192.0.2.7", "2001:db8::7"]);
@@ -135,7 +125,7 @@ async fn without_verification_anybody_is_a_peer_and_nobody_has_a_name() {
         ..stranger.options(&Authority::new("unused"))
     };
     let tls = TlsConfig::load(&options).unwrap();
-    let (dialed, accepted) = meet(&connector(tls.clone()), &listener(tls).await).await;
+    let (dialed, accepted) = meet(&dialer(Some(tls.clone())), &accepting(Some(tls)).await).await;
     for end in [dialed.unwrap(), accepted.unwrap()] {
         assert!(end.peer().names.is_empty() && end.peer().tls.is_some(), "{:?}", end.peer());
     }
@@ -148,9 +138,9 @@ async fn the_common_name_counts_where_there_is_no_other() {
     let bare = authority.node_with(&[], |params| {
         params.distinguished_name.push(rcgen::DnType::CommonName, "edge-1");
     });
-    let listener = listener(common.tls(&authority)).await;
+    let listener = accepting(Some(common.tls(&authority))).await;
     common = bare;
-    let (_, accepted) = meet(&connector(common.tls(&authority)), &listener).await;
+    let (_, accepted) = meet(&dialer(Some(common.tls(&authority))), &listener).await;
     assert_eq!(accepted.unwrap().peer().names, ["edge-1"]);
 }
 
@@ -167,7 +157,7 @@ async fn certificates_and_authorities_are_replaced_under_listener_and_connector(
     let old = Authority::new("old");
     let options = store(&old, &old.node(&["127.0.0.1"]));
     let (here, there) = (TlsConfig::load(&options).unwrap(), TlsConfig::load(&options).unwrap());
-    let (connector, listener) = (connector(here.clone()), listener(there.clone()).await);
+    let (connector, listener) = (dialer(Some(here.clone())), accepting(Some(there.clone())).await);
     let (dialed, accepted) = meet(&connector, &listener).await;
     let (mut sender, _receiver) = dialed.unwrap().split();
     let (_sender, mut receiver) = accepted.unwrap().split();
@@ -195,10 +185,10 @@ async fn certificates_and_authorities_are_replaced_under_listener_and_connector(
 
 /// Unread tickets turn a close into a reset that overtakes data.
 #[tokio::test]
-async fn no_session_tickets_are_sent() {
+async fn no_session_tickets_are_sent_unless_asked_for() {
     let authority = Authority::new("test");
     let node = authority.node(&["127.0.0.1"]);
-    let listener = listener(node.tls(&authority)).await;
+    let listener = accepting(Some(node.tls(&authority))).await;
     let (client, accepted) =
         tokio::join!(foreign::dial(listener.address(), &authority, Some(&node)), async {
             let (mut sender, _receiver) = listener.accept().await.unwrap().handshake().await.unwrap().split();

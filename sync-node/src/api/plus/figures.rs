@@ -9,6 +9,15 @@ use serde_json::{Map, Value, json};
 use std::sync::atomic::Ordering;
 use sync_store::{LimitZone, Time};
 
+/// Faults of certificates that NGINX has no figure of its own for.
+const OTHER_FAULTS: &[&str] = &[
+    "certificate_not_yet_valid",
+    "revocation_unknown",
+    "unknown_authority",
+    "name_not_allowed",
+    "certificate_unfit",
+];
+
 /// What NGINX divides its zones into; figures of memory are in pages.
 const PAGE_BYTES: u64 = 4096;
 
@@ -53,23 +62,25 @@ pub(super) fn workers(api: &Api) -> Value {
     }])
 }
 
-/// Handshakes with peers; the API listener itself speaks plain HTTP. Sessions are never resumed, and failures are not told apart.
+/// Handshakes with peers; the API listener itself speaks plain HTTP. What two sides did not have in common is not told apart.
 pub(super) fn ssl(api: &Api) -> Value {
     let status = api.node().status();
+    let refused =
+        |causes: &[&str]| -> u64 { causes.iter().filter_map(|cause| status.refusals.get(cause)).sum() };
     json!({
         "handshakes": status.handshakes,
         "handshakes_failed": status.handshakes_failed,
-        "session_reuses": 0,
+        "session_reuses": status.handshakes_resumed,
         "no_common_protocol": 0,
         "no_common_cipher": 0,
-        "handshake_timeout": 0,
-        "peer_rejected_cert": 0,
+        "handshake_timeout": refused(&["timeout"]),
+        "peer_rejected_cert": refused(&["refused_by_peer"]),
         "verify_failures": {
-            "no_cert": 0,
-            "expired_cert": 0,
-            "revoked_cert": 0,
-            "hostname_mismatch": 0,
-            "other": 0,
+            "no_cert": refused(&["certificate_missing"]),
+            "expired_cert": refused(&["certificate_expired"]),
+            "revoked_cert": refused(&["certificate_revoked"]),
+            "hostname_mismatch": refused(&["wrong_name"]),
+            "other": refused(OTHER_FAULTS),
         },
     })
 }

@@ -66,3 +66,47 @@ fn what_is_missing_or_wrong_is_named() {
     assert!(cert(&["node", "a", "--host", "10.0.0.1:9000"]).is_err());
     assert!(cert(&["node", "a", "--days", "0"]).is_err());
 }
+
+#[test]
+fn a_list_of_revoked_certificates_grows() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let dir = folder.path().to_str().expect("a name");
+    let at = |name: &str| format!("{dir}/{name}");
+    cert(&["ca", "--out", dir]).expect("a CA");
+    for name in ["edge-1", "edge-2"] {
+        cert(&["node", name, "--ca", dir, "--out", dir]).expect("a node");
+    }
+    let subject = x509_parser::pem::Pem::iter_from_buffer(
+        read(&folder.path().join("ca.pem")).expect("read").as_bytes(),
+    )
+    .next()
+    .expect("a block")
+    .expect("PEM")
+    .parse_x509()
+    .expect("a certificate")
+    .subject()
+    .as_raw()
+    .to_vec();
+    let crl = folder.path().join("crl.pem");
+    let revoked = || crl::listed(&crl, &subject).expect("a list").len();
+    cert(&["revoke", "--ca", dir, "--out", dir]).expect("an empty list");
+    assert_eq!(revoked(), 0);
+    cert(&["revoke", &at("edge-1.pem"), "--ca", dir, "--out", dir]).expect("a list");
+    assert_eq!(revoked(), 1);
+    cert(&["revoke", &at("edge-1.pem"), &at("edge-2.pem"), "--ca", dir, "--out", dir]).expect("a list");
+    assert_eq!(revoked(), 2);
+    assert_eq!(mode(&crl), 0o644);
+
+    let other = at("other");
+    cert(&["ca", "--out", &other]).expect("a CA");
+    for (arguments, part) in [
+        (["revoke", &at("edge-1.pem"), "--ca", &other, "--out", &other].as_slice(), "signed by another CA"),
+        (&["revoke", "--ca", &other, "--out", dir], "the list of another CA"),
+        (&["revoke", &at("ca.key"), "--ca", dir, "--out", dir], "not a certificate"),
+        (&["revoke", &at("absent.pem"), "--ca", dir, "--out", dir], "absent.pem"),
+    ] {
+        let error = format!("{:#}", cert(arguments).expect_err("refused"));
+        assert!(error.contains(part), "{error}");
+    }
+    assert_eq!(revoked(), 2);
+}

@@ -40,8 +40,8 @@ fn a_fault_of_the_peer_reads_as_one() {
 fn an_alert_reads_as_a_refusal_by_the_peer() {
     assert_eq!(
         sentence(&TlsError::AlertReceived(AlertDescription::UnknownCA)),
-        "127.0.0.1:9000 refused us: our certificate is signed by an authority that it does not know \
-         (TLS alert UnknownCA)"
+        "127.0.0.1:9000 refused us: our certificate is signed by an authority that it does not know, \
+         or has no CRL of that is up to date (TLS alert UnknownCA)"
     );
     for code in 0..=u8::MAX {
         let alert = AlertDescription::from(code);
