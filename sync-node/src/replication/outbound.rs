@@ -26,7 +26,7 @@ use super::log::{Log, Next};
 use super::{LinkError, Now, Shared, frame_name, known, rows, vector};
 
 /// Requests a peer may have waiting per zone; it needs one, and its successor when a link was replaced.
-const REQUESTS_MAX: usize = 4;
+pub(crate) const REQUESTS_MAX: usize = 4;
 /// Batches sent between two chunks of catch-up when both are waiting: fresh updates first, without starving the bulk.
 const BATCHES_PER_CHUNK: u32 = 4;
 
@@ -403,6 +403,12 @@ impl Outbound {
         if now.elapsed >= self.heartbeat_at {
             self.heartbeat(now);
         }
+    }
+
+    /// Control frames that wait, and the most jobs that wait for one zone.
+    #[cfg(feature = "simulation")]
+    pub(crate) fn backlog(&self) -> (usize, usize) {
+        (self.control.len(), self.zones.iter().map(|zone| zone.jobs.len()).max().unwrap_or_default())
     }
 
     /// Ends the link in good order: Goodbye is the last frame.

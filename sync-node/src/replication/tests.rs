@@ -8,6 +8,7 @@ use sync_proto::wire::refuse::Code;
 use sync_store::{
     Check, Dot, Expiry, KeyvalZone, LimitZone, MatchBy, Rate, Record, Stamp, State, StickyZone,
 };
+use sync_transport::Backoff;
 
 use super::inbound::{self, Inbound};
 use super::outbound::{self, Outbound};
@@ -32,7 +33,13 @@ fn settings() -> Settings {
         max_frame: 1 << 20,
         max_clock_skew: Duration::from_secs(5),
         repair_grace: Duration::from_millis(300),
+        greeting_timeout: Duration::from_secs(5),
     }
+}
+
+/// These tests connect nodes by hand.
+fn membership() -> Membership {
+    Membership::new(Backoff::new(Duration::from_secs(1), Duration::from_secs(8)).expect("a backoff"), 0)
 }
 
 fn node(raw: u64) -> TestNode {
@@ -57,7 +64,7 @@ fn node_with(raw: u64, cluster: &str, keyval_size: u64, settings: Settings) -> T
     let zones: Vec<Arc<dyn Replica>> =
         vec![Arc::clone(&keyval) as _, Arc::clone(&sticky) as _, Arc::clone(&limit) as _];
     let identity = Identity { cluster: cluster.to_owned(), name: format!("node-{raw}"), origin };
-    TestNode { shared: Arc::new(Shared::new(identity, settings, zones)), keyval, sticky, limit }
+    TestNode { shared: Arc::new(Shared::new(identity, settings, zones, membership())), keyval, sticky, limit }
 }
 
 /// A link from one node to another, with what is under way on it.
@@ -404,7 +411,8 @@ fn orphans_that_a_killed_node_left_in_its_mapped_zones_reach_the_others() {
     let record = Record { key: b"key", dot: Dot { origin: publisher, seq: 7 }, state };
     reopened.keyval.apply_states(START, &mut std::iter::once(record)).expect("it fits");
     let replicas = reopened.shared.zones.iter().map(|zone| Arc::clone(&zone.replica)).collect();
-    reopened.shared = Arc::new(Shared::new(reopened.shared.identity.clone(), settings(), replicas));
+    reopened.shared =
+        Arc::new(Shared::new(reopened.shared.identity.clone(), settings(), replicas, membership()));
 
     let mut net = Net::new(vec![node(1), reopened]);
     net.mesh();
@@ -562,7 +570,7 @@ fn node_that_matches(raw: u64, name: &str, match_by: MatchBy) -> TestNode {
     let zone = KeyvalZone::builder(name).size(1 << 20).origin(node.shared.identity.origin).match_by(match_by);
     node.keyval = Arc::new(zone.build().expect("a zone"));
     let zones = vec![Arc::clone(&node.keyval) as Arc<dyn Replica>];
-    node.shared = Arc::new(Shared::new(node.shared.identity.clone(), settings(), zones));
+    node.shared = Arc::new(Shared::new(node.shared.identity.clone(), settings(), zones, membership()));
     node
 }
 
