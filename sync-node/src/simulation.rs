@@ -272,6 +272,12 @@ impl Node {
         self.shared.membership.lock().nodes_online()
     }
 
+    /// Links to peers that this node has dialled, and that stand.
+    pub fn peers_out(&self) -> usize {
+        let stands = |entry: &&Link| matches!(entry.life, Life::Out(_)) && entry.end.is_none();
+        self.links.values().filter(stands).count()
+    }
+
     /// How full its queues are.
     pub fn backlogs(&self) -> Vec<Backlog> {
         let logs = self.shared.zones.iter().map(|zone| Backlog {

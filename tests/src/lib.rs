@@ -19,6 +19,7 @@ mod node;
 mod pki;
 mod process;
 mod repository;
+pub mod simulation;
 mod traffic;
 mod wait;
 
