@@ -1,12 +1,11 @@
 //! A node without its surroundings: the same zones, machines and links as in [`Node`](crate::Node), with time, connections and
 //! discovery brought by the caller. Behind the feature `simulation`, for the simulation in the package `tests`; it may change at any time.
 //!
-//! After any input call [`Node::poll`], then [`Node::poll_transmit`] for each link that has room, do what [`Node::poll_action`] says, and come back when
+//! After any input call [`Node::poll`], then [`Node::poll_transmit`] for the links that [`Node::take_woken`] names as long as they have room, do what [`Node::poll_action`] says, and come back when
 //! [`Node::poll_timeout`] has passed. What a socket would be handed are whole frames, what it would deliver their bodies.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
-use std::task::{Context, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -86,8 +85,8 @@ pub struct Node {
     sweep_at: Duration,
     links: BTreeMap<LinkId, Link>,
     actions: VecDeque<Action>,
-    /// Links that ended with an error since the last look, each with the error.
-    errors: Vec<(LinkId, String)>,
+    /// Links whose tasks would have been woken.
+    woken: BTreeSet<LinkId>,
 }
 
 impl Node {
@@ -101,7 +100,7 @@ impl Node {
             sweep_at: SWEEP_INTERVAL,
             links: BTreeMap::new(),
             actions: VecDeque::new(),
-            errors: Vec::new(),
+            woken: BTreeSet::new(),
         }
     }
 
@@ -140,6 +139,7 @@ impl Node {
         let incoming = Incoming::new(&self.shared, now.into());
         let id = incoming.id();
         self.links.insert(id, Link { life: Life::In(incoming), end: None });
+        self.woken.insert(id);
         id
     }
 
@@ -147,6 +147,7 @@ impl Node {
     pub fn connected(&mut self, now: Moment, link: LinkId) {
         if let Some(entry) = self.links.get_mut(&link).filter(|entry| entry.end.is_none()) {
             entry.life = Life::Out(Outgoing::new(&self.shared, link, now.into()));
+            self.woken.insert(link);
         }
     }
 
@@ -165,6 +166,7 @@ impl Node {
             Life::Out(outgoing) => outgoing.handle_frame(now.into(), frame),
             Life::In(incoming) => incoming.handle_frame(now.into(), frame),
         };
+        self.woken.insert(link);
         match handled {
             Ok(Some(Established { .. }) | None) => {}
             Err(end) => self.end(link, end, now),
@@ -181,7 +183,9 @@ impl Node {
                 if let Some(frame) = outgoing.poll_transmit(now.into()) {
                     return Some(frame);
                 }
-                self.shared.publish(outgoing.poll_publish()?, now.into());
+                if self.shared.publish(outgoing.poll_publish()?, now.into()) {
+                    self.woken.extend(dialled(&self.links));
+                }
             },
         }
     }
@@ -224,9 +228,14 @@ impl Node {
         self.actions.pop_front()
     }
 
-    /// The links that ended with an error since the last call.
-    pub fn take_errors(&mut self) -> Vec<(LinkId, String)> {
-        std::mem::take(&mut self.errors)
+    /// The links that may have something to send.
+    pub fn take_woken(&mut self) -> BTreeSet<LinkId> {
+        std::mem::take(&mut self.woken)
+    }
+
+    /// Whether there are such links.
+    pub fn is_woken(&self) -> bool {
+        !self.woken.is_empty()
     }
 
     /// The connection of a link that [`Action::Close`] was said of is gone.
@@ -242,7 +251,9 @@ impl Node {
     /// [`stop`](Self::stop).
     pub fn drain(&mut self, now: Moment) -> bool {
         for zone in 0..self.shared.zones.len() {
-            self.shared.publish(zone, now.into());
+            if self.shared.publish(zone, now.into()) {
+                self.woken.extend(dialled(&self.links));
+            }
         }
         self.is_drained()
     }
@@ -301,15 +312,14 @@ impl Node {
 
     fn publish(&mut self, now: Moment) {
         self.publish_at = Duration::MAX;
-        let mut context = Context::from_waker(Waker::noop());
         for (zone, publisher) in self.shared.zones.iter().zip(&mut self.publishers) {
-            if zone.replica.poll_dirty(&mut context).is_pending() {
+            if zone.replica.dirty_count() == 0 {
                 continue;
             }
-            if now.elapsed >= publisher.not_before() {
-                publisher.publish(&self.shared, now.into());
+            if now.elapsed >= publisher.not_before() && publisher.publish(&self.shared, now.into()) {
+                self.woken.extend(dialled(&self.links));
             }
-            if zone.replica.poll_dirty(&mut context).is_ready() {
+            if zone.replica.dirty_count() > 0 {
                 self.publish_at = self.publish_at.min(publisher.not_before());
             }
         }
@@ -325,8 +335,9 @@ impl Node {
                 Life::In(incoming) if incoming.poll_timeout() <= now.elapsed => {
                     incoming.handle_timeout(now.into())
                 }
-                Life::Out(_) | Life::In(_) | Life::Dialling => Ok(()),
+                Life::Out(_) | Life::In(_) | Life::Dialling => continue,
             };
+            self.woken.insert(id);
             ends.extend(handled.err().map(|end| (id, end)));
         }
         ends.into_iter().for_each(|(id, end)| self.end(id, end, now));
@@ -349,10 +360,11 @@ impl Node {
             Life::Out(outgoing) => outgoing.last_words(now.into(), &end),
             Life::In(incoming) => incoming.last_words(&end),
         };
-        if let End::Failed { message, .. } = &end {
-            self.errors.push((link, message.clone()));
-        }
         entry.end = Some(end);
         self.actions.push_back(Action::Close(link, last_words));
     }
+}
+
+fn dialled(links: &BTreeMap<LinkId, Link>) -> impl Iterator<Item = LinkId> {
+    links.iter().filter(|(_, entry)| matches!(entry.life, Life::Out(_))).map(|(&id, _)| id)
 }

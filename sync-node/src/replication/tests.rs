@@ -14,8 +14,6 @@ use super::inbound::{self, Inbound};
 use super::outbound::{self, Outbound};
 use super::*;
 
-mod simulation;
-
 const START: Time = Time::from_millis(1_700_000_000_000);
 
 struct TestNode {
@@ -77,8 +75,6 @@ struct Link {
     back: VecDeque<Bytes>,
     joined: bool,
     bytes: usize,
-    /// The dialler has lost it.
-    doomed: bool,
 }
 
 struct Net {
@@ -117,7 +113,6 @@ impl Net {
             back,
             joined: false,
             bytes: 0,
-            doomed: false,
         });
     }
 

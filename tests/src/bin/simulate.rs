@@ -47,7 +47,7 @@ impl Total {
             }
             Err(failure) => {
                 self.failures += 1;
-                println!("{failure}\n");
+                println!("{failure}\nreplay it: cargo run --release -p tests --bin simulate -- --seed {}\n", failure.seed);
             }
         }
     }
@@ -56,9 +56,6 @@ impl Total {
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let (from, seeds) = arguments.seed.map_or((arguments.from, arguments.seeds), |seed| (seed, 1));
-    if arguments.seed.is_some() {
-        println!("{:#?}", simulate(from).as_ref().ok());
-    }
     let jobs =
         arguments.jobs.or_else(|| std::thread::available_parallelism().map(usize::from).ok()).unwrap_or(1);
     let (next, total) = (AtomicU64::new(from), Mutex::new(Total::default()));
@@ -71,6 +68,9 @@ fn main() -> ExitCode {
                         return;
                     }
                     let outcome = simulate(seed);
+                    if let (Some(_), Ok(summary)) = (arguments.seed, &outcome) {
+                        println!("{summary:#?}");
+                    }
                     let Ok(mut total) = total.lock() else { return };
                     total.add(outcome);
                     if std::io::stderr().is_terminal() {

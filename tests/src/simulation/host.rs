@@ -1,6 +1,6 @@
 //! A machine that a node runs on: its clock, its files, and the node while there is one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -29,12 +29,14 @@ pub(super) struct Machine {
     pub(super) node: Option<Node>,
     /// How many nodes it has run.
     pub(super) runs: u64,
-    started_at: Duration,
+    pub(super) started_at: Duration,
     /// How far its clock is ahead of the truth, nanoseconds.
     pub(super) ahead_ns: i64,
     /// The same without faults.
     pub(super) usually_ahead_ns: i64,
     pub(super) links: BTreeMap<LinkId, (ConnectionId, Side)>,
+    /// Links that may have something to send.
+    pub(super) ready: BTreeSet<LinkId>,
     /// The next time the node is to be woken.
     pub(super) wake_at: Duration,
     /// Whether DNS tells of it.
@@ -61,6 +63,7 @@ impl Machine {
             ahead_ns,
             usually_ahead_ns: ahead_ns,
             links: BTreeMap::new(),
+            ready: BTreeSet::new(),
             wake_at: Duration::MAX,
             is_member: false,
             belief: None,
@@ -145,6 +148,7 @@ impl Machine {
         self.started_at = now;
         self.wake_at = Duration::MAX;
         self.links.clear();
+        self.ready.clear();
         Ok(())
     }
 

@@ -114,9 +114,9 @@ impl Truth {
     }
 
     /// A node has started. What it kept is there.
-    pub(super) fn started(&mut self, now: Duration, machine: &Machine, empty: bool) -> Result<(), String> {
+    pub(super) fn started(&mut self, now: Duration, machine: &Machine) -> Result<(), String> {
         self.origins.extend(machine.node.as_ref().map(|node| node.origin()));
-        let Some(kept) = self.kept.remove(&machine.id).filter(|_| !empty) else { return Ok(()) };
+        let Some(kept) = self.kept.remove(&machine.id) else { return Ok(()) };
         let held = self.held(now, machine);
         for (key, before) in kept.into_iter().filter(|(key, _)| !expires(key)) {
             let after = held.get(&key);
@@ -146,14 +146,27 @@ impl Truth {
             self.kept.insert(host, held);
             return;
         }
-        self.kept.remove(&host);
-        if drained {
-            return;
+        // What others have published it is not asked to bring to anybody.
+        let delivered = machines[host].node.as_ref().filter(|_| drained).map(|node| node.origin());
+        self.is_lost(now, machines, host, delivered);
+    }
+
+    /// What a machine has kept is thrown away.
+    pub(super) fn discards(&mut self, now: Duration, machines: &[Machine], host: Host) {
+        if self.kept.remove(&host).is_some() {
+            self.is_lost(now, machines, host, None);
         }
+    }
+
+    /// Of what a machine held, what others hold is still required, and so are writes of `delivered`.
+    fn is_lost(&mut self, now: Duration, machines: &[Machine], host: Host, delivered: Option<Origin>) {
         let others = machines.iter().filter(|machine| machine.id != host);
         let mut others: Vec<_> = others.filter(|m| m.node.is_some()).map(|m| self.held(now, m)).collect();
         others.extend(self.kept.values().cloned());
         self.required.retain(|key, need| {
+            if delivered.is_some() && need.version.1 == delivered {
+                return true;
+            }
             let latest = others.iter().filter_map(|held| held.get(key)).max_by_key(|held| held.version);
             match latest {
                 Some(held) if held.version < need.version => {
@@ -340,6 +353,8 @@ impl Truth {
         for (key, &arrival) in &self.arrivals {
             let view = limit.check(key, &Check { cost: 0, ..Check::default() }, time).reset();
             if !view.is_zero() {
+                let e = time.saturating_add(view).saturating_sub(arrival);
+                if e > self.excess && std::env::var("DBG").is_ok() { eprintln!("{now:?} host {host} run {} started {:?} key {:?} excess {:.1} requests, view {:.1}", machine.runs, machine.started_at, text(key), e.as_secs_f64()/36.0, view.as_secs_f64()/36.0); }
                 self.excess = self.excess.max(time.saturating_add(view).saturating_sub(arrival));
             }
         }

@@ -218,16 +218,15 @@ impl World {
             let moment = machine.moment(self.now);
             let Some(node) = machine.node.as_mut() else { return };
             node.poll(moment);
-            let mut is_done = true;
-            let links: Vec<_> = machine.links.iter().map(|(&link, &at)| (link, at)).collect();
-            for (link, (id, side)) in links {
-                while self.network.has_room(id, side) {
-                    let node = self.machines[host].node.as_mut();
-                    let Some(frame) = node.and_then(|node| node.poll_transmit(moment, link)) else { break };
-                    self.send(id, side, Item::Frame(frame));
-                    is_done = false;
+            machine.ready.extend(node.take_woken());
+            for link in machine.ready.clone() {
+                let at = self.machines[host].links.get(&link).copied();
+                let has_more = at.is_some_and(|(id, side)| self.transmit(host, link, id, side));
+                if !has_more {
+                    self.machines[host].ready.remove(&link);
                 }
             }
+            let mut is_done = true;
             while let Some(action) = self.machines[host].node.as_mut().and_then(|node| node.poll_action()) {
                 is_done = false;
                 match action {
@@ -235,7 +234,9 @@ impl World {
                     Action::Close(link, last_words) => self.close(host, link, last_words),
                 }
             }
-            if is_done {
+            // Sending may have published, and ending a link may have freed another.
+            let is_woken = self.machines[host].node.as_ref().is_some_and(|node| node.is_woken());
+            if is_done && !is_woken {
                 break;
             }
         }
@@ -249,14 +250,28 @@ impl World {
         }
     }
 
+    /// Sends what a link has. Answers whether it has more than there is room for.
+    fn transmit(&mut self, host: Host, link: LinkId, id: ConnectionId, side: Side) -> bool {
+        let moment = self.machines[host].moment(self.now);
+        while self.network.has_room(id, side) {
+            let node = self.machines[host].node.as_mut();
+            let Some(frame) = node.and_then(|node| node.poll_transmit(moment, link)) else { return false };
+            self.send(id, side, Item::Frame(frame));
+        }
+        true
+    }
+
     fn start(&mut self, host: Host, empty: bool) -> Result<(), String> {
         if self.machines[host].node.is_some() || !self.machines[host].is_member {
             return Ok(());
         }
+        if empty {
+            self.truth.discards(self.now, &self.machines, host);
+        }
         let (now, machine) = (self.now, &mut self.machines[host]);
         machine.start(now, &self.plan, empty, &mut self.rng)?;
         machine.troubled_at = machine.troubled_at.max(now);
-        self.truth.started(now, machine, empty)?;
+        self.truth.started(now, machine)?;
         let runs = machine.runs;
         self.look_up(host);
         self.plan_in(LOOKUP, Event::Lookup(host, runs));
@@ -548,6 +563,7 @@ impl World {
         let up = self.up();
         if let Some((fault, lasts)) = faults::next(&mut self.rng, &self.plan, &up) {
             fault.hash(&mut self.trace);
+            if std::env::var("DBG").is_ok() { eprintln!("{:?} {fault:?} for {lasts:?}", self.now); }
             self.strike(fault, lasts)?;
         }
         let pause = self.about(self.plan.fault_pause);
