@@ -104,16 +104,7 @@ impl Net {
         let outbound = Outbound::new(Arc::clone(&self.nodes[from].shared), self.now());
         let inbound = Inbound::new(Arc::clone(&self.nodes[to].shared), self.link_last);
         let (forth, back) = (VecDeque::new(), VecDeque::new());
-        self.links.push(Link {
-            from,
-            to,
-            outbound,
-            inbound,
-            forth,
-            back,
-            joined: false,
-            bytes: 0,
-        });
+        self.links.push(Link { from, to, outbound, inbound, forth, back, joined: false, bytes: 0 });
     }
 
     fn mesh(&mut self) {

@@ -47,7 +47,10 @@ impl Total {
             }
             Err(failure) => {
                 self.failures += 1;
-                println!("{failure}\nreplay it: cargo run --release -p tests --bin simulate -- --seed {}\n", failure.seed);
+                println!(
+                    "{failure}\nreplay it: cargo run --release -p tests --bin simulate -- --seed {}\n",
+                    failure.seed
+                );
             }
         }
     }

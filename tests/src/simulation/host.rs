@@ -29,7 +29,7 @@ pub(super) struct Machine {
     pub(super) node: Option<Node>,
     /// How many nodes it has run.
     pub(super) runs: u64,
-    pub(super) started_at: Duration,
+    started_at: Duration,
     /// How far its clock is ahead of the truth, nanoseconds.
     pub(super) ahead_ns: i64,
     /// The same without faults.

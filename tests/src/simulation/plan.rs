@@ -7,9 +7,17 @@ use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
 use super::faults::Kind;
+use super::truth::REQUEST;
 
 /// The largest cluster, nodes that come and go included.
 pub(super) const HOSTS_MAX: usize = 8;
+
+/// How much longer than the fault a message may be late: until both ends have noticed, and dialled again.
+const LATE: Duration = Duration::from_secs(30);
+/// Requests that a node may count twice: those that came while it was sent a state.
+const COUNTED_TWICE_MAX: u32 = 20;
+/// So many batches hold all that is written in the longest fault.
+const LONG_LOG: usize = 256;
 
 /// How tombstones and room for records are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,6 +66,8 @@ pub(super) struct Plan {
     pub(super) fault_max: Duration,
     /// Nodes keep their zones in files.
     pub(super) mapped: bool,
+    /// By how much a node's view of a limit may be beyond the truth.
+    pub(super) excess_max: Option<Duration>,
 }
 
 impl Plan {
@@ -72,7 +82,7 @@ impl Plan {
             Room::Ample => 24 * 3600,
             Room::Forgetful | Room::Scarce => rng.random_range(90..300),
         };
-        Self {
+        let mut plan = Self {
             seed,
             nodes: *pick(rng, &[2, 3, 3, 4, 5, 6]),
             disturbed: Duration::from_secs(rng.random_range(60..900)),
@@ -96,6 +106,23 @@ impl Plan {
             fault_pause: if churn { millis(1_500) } else { Duration::from_secs(rng.random_range(3..40)) },
             fault_max: Duration::from_secs(*pick(rng, &[3, 15, 40])),
             mapped: rng.random_bool(0.3),
+            excess_max: None,
+        };
+        plan.excess_max = plan.excess_max();
+        plan
+    }
+
+    /// What a message is late by may be late work. A node that is sent states, because it joins, or lacks what the logs or the links of its peers do not bring, may count twice
+    /// what is on its way to it. A clock that jumps makes peers refuse each other over and over, with states each time: then there is no bound worth its name.
+    fn excess_max(&self) -> Option<Duration> {
+        use Kind::{Burst, ClockJump, ClockStep, Delay, Reset, Slow};
+        let late = self.fault_max + LATE;
+        let streams_alone = |kind: &Kind| [Burst, ClockStep, Delay, Reset, Slow].contains(kind);
+        let are_states_sent = self.buffers.0 < LONG_LOG || !self.faults.iter().all(streams_alone);
+        match self.faults.contains(&ClockJump) {
+            true => None,
+            false if are_states_sent => Some(late + REQUEST * COUNTED_TWICE_MAX),
+            false => Some(late),
         }
     }
 }

@@ -24,7 +24,7 @@ use super::plan::Plan;
 /// How long a requirement may be met by what only its node can see: removals that are not published yet.
 const UNSEEN_MAX: Duration = Duration::from_secs(30);
 /// What one request costs in the limit zone.
-const REQUEST: Duration = Duration::from_secs(36);
+pub(super) const REQUEST: Duration = Duration::from_secs(36);
 /// A table of origins has room for so many at least.
 const ORIGINS_MIN: usize = 32;
 
@@ -223,7 +223,7 @@ impl Truth {
         self.check_values(&held)?;
         self.check_required(now, &held, fastest, plan)?;
         for machine in &running {
-            self.check_machine(now, machine)?;
+            self.check_machine(now, machine, plan)?;
         }
         let mut outdated = Vec::new();
         for (host, held) in &held {
@@ -316,7 +316,7 @@ impl Truth {
         Ok(())
     }
 
-    fn check_machine(&mut self, now: Duration, machine: &Machine) -> Result<(), String> {
+    fn check_machine(&mut self, now: Duration, machine: &Machine, plan: &Plan) -> Result<(), String> {
         let Some(node) = &machine.node else { return Ok(()) };
         let (host, time) = (machine.id, machine.time(now));
         for backlog in node.backlogs() {
@@ -353,9 +353,15 @@ impl Truth {
         for (key, &arrival) in &self.arrivals {
             let view = limit.check(key, &Check { cost: 0, ..Check::default() }, time).reset();
             if !view.is_zero() {
-                let e = time.saturating_add(view).saturating_sub(arrival);
-                if e > self.excess && std::env::var("DBG").is_ok() { eprintln!("{now:?} host {host} run {} started {:?} key {:?} excess {:.1} requests, view {:.1}", machine.runs, machine.started_at, text(key), e.as_secs_f64()/36.0, view.as_secs_f64()/36.0); }
-                self.excess = self.excess.max(time.saturating_add(view).saturating_sub(arrival));
+                let excess = time.saturating_add(view).saturating_sub(arrival);
+                self.excess = self.excess.max(excess);
+                if plan.excess_max.is_some_and(|max| excess > max) {
+                    return err(format!(
+                        "host {host}: its view of {:?} is {excess:?} beyond the truth, {:?} are the most",
+                        text(key),
+                        plan.excess_max
+                    ));
+                }
             }
         }
         Ok(())

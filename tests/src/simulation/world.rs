@@ -563,7 +563,6 @@ impl World {
         let up = self.up();
         if let Some((fault, lasts)) = faults::next(&mut self.rng, &self.plan, &up) {
             fault.hash(&mut self.trace);
-            if std::env::var("DBG").is_ok() { eprintln!("{:?} {fault:?} for {lasts:?}", self.now); }
             self.strike(fault, lasts)?;
         }
         let pause = self.about(self.plan.fault_pause);
