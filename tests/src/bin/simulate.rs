@@ -22,6 +22,9 @@ struct Arguments {
     /// Run this seed alone, and say how it was.
     #[arg(long, conflicts_with_all = ["seeds", "from"])]
     seed: Option<u64>,
+    /// Stop at the first failure.
+    #[arg(long)]
+    fail_fast: bool,
     /// Seeds at a time; as many as there are processors unless told.
     #[arg(long)]
     jobs: Option<usize>,
@@ -67,7 +70,9 @@ fn main() -> ExitCode {
             scope.spawn(|| {
                 loop {
                     let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= from + seeds {
+                    if seed >= from + seeds
+                        || (arguments.fail_fast && total.lock().is_ok_and(|t| t.failures > 0))
+                    {
                         return;
                     }
                     let outcome = simulate(seed);
@@ -91,7 +96,8 @@ fn main() -> ExitCode {
         total.excess.as_secs_f64()
     );
     println!(
-        "{seeds} seeds, {} simulated minutes, {} failures",
+        "{} seeds, {} simulated minutes, {} failures",
+        total.runs,
         total.simulated.as_secs() / 60,
         total.failures
     );
