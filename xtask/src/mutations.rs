@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 /// Seeds within which a mutation has to be found.
-const SEEDS: &str = "400";
+const SEEDS: &str = "150";
 
 /// Runs all mutations; false if one is not found, or cannot be tried.
 pub(crate) fn run(root: &Path) -> bool {
@@ -20,6 +20,9 @@ pub(crate) fn run(root: &Path) -> bool {
 
 fn try_all(root: &Path) -> io::Result<bool> {
     let scratch = root.join("target/mutations/workspace");
+    if scratch.exists() {
+        std::fs::remove_dir_all(&scratch)?;
+    }
     let mut patches: Vec<PathBuf> = root
         .join("tests/mutations")
         .read_dir()?
@@ -55,14 +58,23 @@ fn copy(root: &Path, scratch: &Path) -> io::Result<()> {
     for file in listed.stdout.split(|&byte| byte == 0).filter(|file| !file.is_empty()) {
         let file = String::from_utf8_lossy(file);
         let (from, to) = (root.join(&*file), scratch.join(&*file));
-        let Ok(content) = std::fs::read(&from) else { continue };
-        if std::fs::read(&to).is_ok_and(|copied| copied == content) {
-            continue;
-        }
         if let Some(folder) = to.parent() {
             std::fs::create_dir_all(folder)?;
         }
-        std::fs::write(&to, content)?;
+        if from.is_symlink() {
+            // What is behind it is listed too.
+            if !to.is_symlink() {
+                std::os::unix::fs::symlink(std::fs::read_link(&from)?, &to)?;
+            }
+            continue;
+        }
+        if !from.exists() {
+            continue; // removed, and not committed yet
+        }
+        let content = std::fs::read(&from)?;
+        if !std::fs::read(&to).is_ok_and(|copied| copied == content) {
+            std::fs::write(&to, content)?;
+        }
     }
     Ok(())
 }

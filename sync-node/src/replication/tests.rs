@@ -318,6 +318,26 @@ fn spent_limits_survive_the_replacement_of_every_node() {
     assert_eq!(left, 100 - 40);
 }
 
+/// The log of the one still has all it published, that of the other does not: a new node is sent debts that the state from the other contains.
+#[test]
+fn a_new_node_does_not_count_again_what_it_was_told_as_a_state() {
+    let mut net = Net::new(vec![node(1), node(2)]);
+    net.mesh();
+    quiesce(&mut net);
+    assert_eq!(net.admitted(0, "client", 30), 30);
+    for _ in 0..10 {
+        assert_eq!(net.admitted(1, "client", 1), 1);
+        net.step(usize::MAX).expect("no link fails");
+    }
+    quiesce(&mut net);
+    net.nodes.push(node(3));
+    net.connect(1, 2);
+    quiesce(&mut net);
+    net.mesh();
+    quiesce(&mut net);
+    assert_eq!(net.admitted(2, "client", 100), 100 - 40);
+}
+
 /// Lets one second pass, in which repair has its time.
 fn quiesce(net: &mut Net) {
     for _ in 0..20 {

@@ -418,6 +418,22 @@ impl Truth {
     }
 }
 
+/// How far the nodes' views of a limit are apart, at most.
+pub(super) fn spread(now: Duration, machines: &[Machine], truth: &Truth) -> Duration {
+    let limits: Vec<_> = machines
+        .iter()
+        .filter_map(|machine| Some((machine.time(now), machine.node.as_ref()?.limit(LIMIT)?)))
+        .collect();
+    let peek = Check { cost: 0, ..Check::default() };
+    let spread_of = |key: &Vec<u8>| {
+        let arrivals =
+            limits.iter().map(|(time, limit)| time.saturating_add(limit.check(key, &peek, *time).reset()));
+        let (first, last) = (arrivals.clone().min()?, arrivals.max()?);
+        Some(last.saturating_sub(first))
+    };
+    truth.arrivals.keys().filter_map(spread_of).max().unwrap_or_default()
+}
+
 /// The clock that is ahead of all others.
 pub(super) fn fastest(now: Duration, machines: &[Machine]) -> Time {
     machines.iter().map(|machine| machine.time(now)).max().unwrap_or(Time::EPOCH)

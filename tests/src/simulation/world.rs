@@ -18,7 +18,7 @@ use super::faults::Fault;
 use super::host::Machine;
 use super::network::{ConnectionId, Host, Network, Side};
 use super::plan::{HOSTS_MAX, Plan};
-use super::truth::Truth;
+use super::truth::{Truth, spread};
 
 /// Default of `timeout` and `connect_timeout`.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -78,6 +78,8 @@ pub struct Summary {
     pub settled_after: Duration,
     /// By how much some node's view of a limit was beyond the truth, at most.
     pub excess: Duration,
+    /// How far the nodes' views of a limit were apart in the end, at most.
+    pub spread: Duration,
 }
 
 pub(super) struct World {
@@ -155,6 +157,7 @@ impl World {
                     trace: self.trace.finish(),
                     settled_after,
                     excess: self.truth.excess,
+                    spread: spread(self.now, &self.machines, &self.truth),
                 });
             }
         }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::{CHECK, Event, SETTLE_MAX, World};
 use crate::simulation::host::{LIMIT, STICKY};
-use crate::simulation::truth::fastest;
+use crate::simulation::truth::{fastest, spread};
 
 impl World {
     pub(super) fn check(&mut self) -> Result<(), String> {
@@ -23,6 +23,10 @@ impl World {
         match self.unsettled() {
             None => {
                 self.truth.check_end(self.now, &self.machines)?;
+                let spread = spread(self.now, &self.machines, &self.truth);
+                if let Some(max) = self.plan.excess_max.filter(|max| spread > *max) {
+                    return Err(format!("views of a limit are {spread:?} apart, {max:?} are the most"));
+                }
                 Ok(Some(self.now - since))
             }
             Some(why) if self.now > since + SETTLE_MAX => {
