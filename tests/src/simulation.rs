@@ -1,7 +1,7 @@
 //! Whole nodes under a simulated clock and network, everything from one seed.
 //!
 //! The nodes are the real ones without their sockets ([`sync_node::simulation`]): replication, membership, links and zones. The simulation brings
-//! time, connections, DNS and faults ([`plan`], [`faults`], [`network`]), clients ([`workload`]), and knows what must be true ([`truth`]).
+//! time, connections, DNS and faults (`plan`, `faults`, `network`), clients (`workload`), and knows what must be true (`truth`).
 
 mod faults;
 mod host;
