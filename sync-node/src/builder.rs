@@ -251,12 +251,7 @@ impl NodeBuilder {
             Security::PlainText => None,
             Security::NotChosen => return Err(Error::TlsNotChosen),
         };
-        let origin = Origin::random();
-        let (zones, files) = self.zones(origin)?;
-        let synchronized: Vec<_> = zones.replicas().filter(|r| !self.local.contains(r.name())).collect();
-        let settings = self.settings();
-        let identity = Identity { cluster: self.cluster.clone(), name: self.name.clone(), origin };
-        let mut shared = Shared::new(identity, settings, synchronized);
+        let (zones, files, mut shared) = self.assemble(Origin::random(), rand::rng().random())?;
         let kept: Vec<_> = files.into_iter().map(|files| keep(files, &mut shared)).collect();
         let shared = Arc::new(shared);
 
@@ -285,17 +280,7 @@ impl NodeBuilder {
         };
         let listening = listener.as_ref().map(|l| l.address().clone());
         let discovery = Discovery::start(self.servers.clone(), self.discovery.clone());
-        let retry = self.connect_retry_interval;
-        let backoff = Backoff::new(retry, retry.saturating_mul(RETRY_FACTOR_MAX))?;
-        let membership = Membership::new(backoff, rand::rng().random());
-        let hub = Arc::new(Hub::new(
-            shared,
-            Arc::clone(&self.clock),
-            membership,
-            connector,
-            self.interval,
-            self.connect_timeout,
-        ));
+        let hub = Arc::new(Hub::new(shared, Arc::clone(&self.clock), connector, self.interval));
         let keepers = self.keepers(kept, &zones, &hub)?;
         let replicas = zones.replicas().collect();
         let mut tasks = driver::spawn(&hub, listener, discovery.targets(), replicas);
@@ -304,6 +289,28 @@ impl NodeBuilder {
         }
         let discovery_options = self.discovery;
         Ok(Node::new(Parts { hub, tasks, zones, keepers, tls, discovery, discovery_options, listening }))
+    }
+
+    /// The node without its surroundings, state files among them. `seed` decides what it leaves to chance.
+    ///
+    /// # Errors
+    ///
+    /// As for [`start`](Self::start).
+    #[cfg(feature = "simulation")]
+    pub fn simulate(mut self, origin: Origin, seed: u64) -> Result<crate::simulation::Node, Error> {
+        self.check()?;
+        let (zones, _, shared) = self.assemble(origin, seed)?;
+        Ok(crate::simulation::Node::new(Arc::new(shared), zones, self.interval))
+    }
+
+    fn assemble(&mut self, origin: Origin, seed: u64) -> Result<(Zones, Vec<Files>, Shared), Error> {
+        let (zones, files) = self.zones(origin)?;
+        let synchronized = zones.replicas().filter(|r| !self.local.contains(r.name())).collect();
+        let identity = Identity { cluster: self.cluster.clone(), name: self.name.clone(), origin };
+        let retry = self.connect_retry_interval;
+        let membership = Membership::new(Backoff::new(retry, retry.saturating_mul(RETRY_FACTOR_MAX))?, seed);
+        let shared = Shared::new(identity, self.settings(), synchronized, membership);
+        Ok((zones, files, shared))
     }
 
     fn check(&self) -> Result<(), Error> {
@@ -340,6 +347,7 @@ impl NodeBuilder {
             max_frame: self.max_frame,
             max_clock_skew: self.max_clock_skew,
             repair_grace: REPAIR_GRACE,
+            greeting_timeout: self.connect_timeout,
         }
     }
 

@@ -50,7 +50,7 @@
 //!
 //! | module | job |
 //! |---|---|
-//! | `replication`, `membership` | state machines, free of I/O: what to send, whom to dial |
+//! | `replication`, `membership`, `link` | state machines, free of I/O: what to send, whom to dial, how a link lives and ends |
 //! | `driver` | tasks that connect them to sockets, timers and the clock |
 //! | [`NodeBuilder`], [`Node`], [`status`] | the way in, for programs |
 //! | `state` | the files that keyval zones are kept in |
@@ -63,9 +63,12 @@ mod builder;
 pub mod config;
 mod driver;
 mod error;
+mod link;
 mod membership;
 mod node;
 mod replication;
+#[cfg(feature = "simulation")]
+pub mod simulation;
 mod state;
 pub mod status;
 

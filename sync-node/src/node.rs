@@ -185,7 +185,7 @@ impl Node {
         if self.inner.joined.load(Ordering::Relaxed) {
             return None;
         }
-        let reason = self.inner.hub.unjoined();
+        let reason = self.inner.hub.shared.unjoined();
         if reason.is_none() {
             self.inner.joined.store(true, Ordering::Relaxed);
         }
@@ -215,7 +215,7 @@ impl Node {
         let reason = self.unready();
         let traffic = hub.traffic();
         // Not in the expression below: the guard would live to its end, and the lists of peers lock too.
-        let nodes_online = hub.membership.lock().nodes_online() as u64;
+        let nodes_online = hub.shared.membership.lock().nodes_online() as u64;
         Status {
             node: self.name().to_owned(),
             cluster: self.cluster().to_owned(),
@@ -293,7 +293,7 @@ impl Node {
         let hub = &self.inner.hub;
         let now = hub.now();
         let links = hub.links.lock();
-        let membership = hub.membership.lock();
+        let membership = hub.shared.membership.lock();
         let outgoing = membership.targets().map(|target| {
             let live = target.link.and_then(|link| links.get(&link));
             let mut status = live.map_or_else(PeerStatus::default, |link| link_status(link, hub, now));
@@ -358,7 +358,7 @@ impl Node {
             warn!(?patience, "some peers have not acknowledged everything in time");
         }
         // Not before: a peer whose link was lost may come back for what it lacks.
-        hub.membership.lock().stop();
+        hub.shared.membership.lock().stop();
         hub.close_all("the node is stopping");
         let deadline = Instant::now() + GOODBYE_TIMEOUT;
         loop {

@@ -59,6 +59,8 @@ pub struct Region {
     mode: u32,
     huge_pages: bool,
     prefault: bool,
+    /// `None`: a random one.
+    seed: Option<u64>,
 }
 
 impl Default for Region {
@@ -70,7 +72,7 @@ impl Default for Region {
 impl Region {
     /// Memory of this process alone, gone when the zone is dropped.
     pub const fn anonymous() -> Self {
-        Self { file: None, mode: 0o600, huge_pages: true, prefault: false }
+        Self { file: None, mode: 0o600, huge_pages: true, prefault: false, seed: None }
     }
 
     /// A file that other processes can attach to. It is made if it does not exist; if it holds a zone of the same name, kind and size, that one
@@ -96,6 +98,12 @@ impl Region {
     /// says so at once. Default: no.
     pub const fn prefault(mut self, prefault: bool) -> Self {
         self.prefault = prefault;
+        self
+    }
+
+    /// What places keys in a region that is made anew. Default: random, so that nobody can choose keys that crowd one place. For tests that are to repeat exactly.
+    pub const fn seed(mut self, seed: u64) -> Self {
+        self.seed = Some(seed);
         self
     }
 

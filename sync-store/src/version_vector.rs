@@ -98,11 +98,11 @@ impl VersionVector {
 impl FromIterator<(Origin, u64)> for VersionVector {
     /// Of an origin that occurs more than once the highest sequence counts.
     fn from_iter<I: IntoIterator<Item = (Origin, u64)>>(iter: I) -> Self {
-        let mut vector = Self::new();
-        for (origin, seq) in iter {
-            vector.advance(origin, seq);
-        }
-        vector
+        let mut entries: Vec<_> = iter.into_iter().filter(|&(_, seq)| seq > 0).collect();
+        // The highest sequence of an origin first, since that is the one that is kept.
+        entries.sort_unstable_by_key(|&(origin, seq)| (origin, std::cmp::Reverse(seq)));
+        entries.dedup_by_key(|&mut (origin, _)| origin);
+        Self(entries)
     }
 }
 

@@ -1,6 +1,8 @@
 //! Harness for tests of real nodes: `sync-node` processes on loopback addresses of their own, real certificates,
 //! a real DNS server, and HTTP as a client sees it.
 //!
+//! The other half is [`simulation`]: whole nodes without sockets, under a clock, a network and faults that a seed decides.
+//!
 //! A test claims a [`Cluster`], starts [`Node`]s in it, talks to their [`Api`], and waits with [`wait_for`]. Three
 //! rules keep such tests honest and quick:
 //!
@@ -19,6 +21,7 @@ mod node;
 mod pki;
 mod process;
 mod repository;
+pub mod simulation;
 mod traffic;
 mod wait;
 

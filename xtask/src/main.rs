@@ -1,6 +1,9 @@
 //! The menu of commands. `cargo xtask` shows it, `cargo xtask NAME...` runs some, `cargo xtask ci` runs all of them: that is what
 //! CI calls, so whoever passes it here passes it there.
 
+mod mutations;
+
+use std::path::Path;
 use std::process::{Command, ExitCode};
 use std::time::Instant;
 
@@ -15,8 +18,12 @@ struct Step {
     commands: &'static [&'static str],
 }
 
+const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
+/// `cargo xtask mutations`; not part of `ci`, for it compiles the workspace a dozen times.
+const MUTATIONS: &str = "mutations";
+
 /// In the order of `ci`: what fails often and fast comes first.
-const STEPS: [Step; 8] = [
+const STEPS: [Step; 9] = [
     Step {
         name: "format",
         why: "one layout, so that a change shows nothing but the change",
@@ -60,6 +67,12 @@ const STEPS: [Step; 8] = [
         commands: &["cargo run --release -p sync-node -- demo --duration 5s"],
     },
     Step {
+        name: "simulate",
+        why: "whole nodes through faults that real ones meet once a year, from seeds that can be replayed",
+        environment: &[],
+        commands: &["cargo run --release -p tests --bin simulate -- --seeds 150"],
+    },
+    Step {
         name: "package",
         why: "each library as crates.io would get it, built from what is in the archive",
         environment: &[],
@@ -76,7 +89,14 @@ fn main() -> ExitCode {
             println!("{:10} {}", step.name, step.why);
         }
         println!("{:10} all of these, in this order", "ci");
+        println!(
+            "{MUTATIONS:10} bugs that are put in on purpose: the simulation has to find each; a quarter of an hour"
+        );
         return ExitCode::SUCCESS;
+    }
+    if wanted == [MUTATIONS] {
+        let found = mutations::run(Path::new(ROOT));
+        return if found { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     }
     let mut steps = Vec::new();
     for name in &wanted {
@@ -111,9 +131,8 @@ fn now() -> Instant {
 fn run(line: &str, environment: &[(&str, &str)]) -> bool {
     println!("\n$ {line}");
     let mut words = line.split(' ');
-    let root = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
     let status = words.next().map(|program| {
-        Command::new(program).args(words).envs(environment.iter().copied()).current_dir(root).status()
+        Command::new(program).args(words).envs(environment.iter().copied()).current_dir(ROOT).status()
     });
     match status {
         Some(Ok(status)) if status.success() => true,

@@ -23,7 +23,8 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
-use crate::membership::{LinkId, Membership};
+use crate::link::End;
+use crate::membership::LinkId;
 use crate::replication::inbound::Inbound;
 use crate::replication::outbound::Outbound;
 use crate::replication::{LinkError, Now, Shared};
@@ -89,15 +90,12 @@ struct Open {
 pub(crate) struct Hub {
     pub(crate) shared: Arc<Shared>,
     pub(crate) clock: Arc<dyn Clock>,
-    pub(crate) membership: Mutex<Membership>,
     pub(crate) links: Mutex<HashMap<LinkId, LinkHandle>>,
     traffic: Mutex<Traffic>,
     refusals: Mutex<Refusals>,
     pub(crate) connector: Connector,
     /// At most one publication per zone in this time.
     pub(crate) interval: Duration,
-    /// A Hello must have come by then.
-    pub(crate) greeting_timeout: Duration,
     started: Instant,
     /// To whom a close was addressed; a link's task waits on its own entry.
     closing: Mutex<HashMap<LinkId, watch::Sender<Option<&'static str>>>>,
@@ -113,21 +111,17 @@ impl Hub {
     pub(crate) fn new(
         shared: Arc<Shared>,
         clock: Arc<dyn Clock>,
-        membership: Membership,
         connector: Connector,
         interval: Duration,
-        greeting_timeout: Duration,
     ) -> Self {
         Self {
             shared,
             clock,
-            membership: Mutex::new(membership),
             links: Mutex::default(),
             traffic: Mutex::default(),
             refusals: Mutex::default(),
             connector,
             interval,
-            greeting_timeout,
             started: Instant::now(),
             closing: Mutex::default(),
             published: watch::Sender::new(0),
@@ -147,12 +141,15 @@ impl Hub {
     }
 
     /// Publishes a zone and wakes the links if there was anything.
-    fn publish(&self, zone: usize) -> bool {
-        let published = self.shared.publish(zone, self.now());
-        if published {
-            self.published.send_modify(|count| *count += 1);
+    fn publish(&self, zone: usize) {
+        if self.shared.publish(zone, self.now()) {
+            self.wake_links();
         }
-        published
+    }
+
+    /// Something was published.
+    fn wake_links(&self) {
+        self.published.send_modify(|count| *count += 1);
     }
 
     /// Publishes everything of a zone that is dirty now.
@@ -190,49 +187,6 @@ impl Hub {
             Machine::Out(machine) => machine.lock().is_drained(),
             Machine::In(_) => true,
         })
-    }
-
-    /// What the node still waits for before it has joined its cluster; `None` if for nothing.
-    pub(crate) fn unjoined(&self) -> Option<String> {
-        self.not_caught_up().or_else(|| {
-            // Alone it has nobody to compare with.
-            let mut zones = self.shared.zones.iter().enumerate().filter(|_| self.has_peers());
-            let (_, zone) = zones.find(|(id, _)| self.shared.repair.lock().is_in_doubt(*id))?;
-            let name = zone.replica.name();
-            Some(format!("zone {name:?} is being compared with the cluster, after a long absence"))
-        })
-    }
-
-    fn has_peers(&self) -> bool {
-        self.membership.lock().nodes_online() > 0
-    }
-
-    /// Whether the first catch-up from every peer that can be reached is complete, and there is one.
-    pub(crate) fn has_caught_up(&self) -> bool {
-        self.has_peers() && self.not_caught_up().is_none()
-    }
-
-    /// Whether everything that the cluster does reaches this node: it has caught up, or is one of its own.
-    pub(crate) fn is_in_contact(&self) -> bool {
-        let is_alone = self.membership.lock().targets().next().is_none();
-        (is_alone || self.has_peers()) && self.not_caught_up().is_none()
-    }
-
-    /// It is known which of the loaded records of a zone the cluster has removed.
-    pub(crate) fn end_doubt(&self, zone: usize) {
-        self.shared.repair.lock().end_doubt(zone);
-    }
-
-    fn not_caught_up(&self) -> Option<String> {
-        if let Some(reason) = self.membership.lock().unjoined() {
-            return Some(reason);
-        }
-        let zones = self.shared.zones.iter().enumerate();
-        let lacking = zones.map(|(id, zone)| (id, &zone.replica)).find(|(id, replica)| {
-            let ours = replica.vector();
-            self.shared.repair.lock().lacks_departed(*id, &ours)
-        });
-        lacking.map(|(_, replica)| format!("zone {:?} lacks records of nodes that are gone", replica.name()))
     }
 
     /// Lets a link's task know when it is asked to close.
@@ -321,21 +275,6 @@ const WRITE_BYTES: usize = 64 << 10;
 /// How long a peer may take to close after the last frame.
 const LINGER: Duration = Duration::from_secs(1);
 
-/// How a link ended.
-#[derive(Debug)]
-enum End {
-    /// In good order, and why.
-    Closed(String),
-    /// `code` if one side refused the other; `frame` tells the peer, if it is the one to be told.
-    Failed { code: Option<Code>, message: String, frame: Option<Bytes> },
-}
-
-impl End {
-    fn failed(message: String) -> Self {
-        Self::Failed { code: None, message, frame: None }
-    }
-}
-
 impl From<sync_transport::Error> for End {
     fn from(error: sync_transport::Error) -> Self {
         let message = error.to_string();
@@ -350,12 +289,6 @@ impl From<sync_transport::Error> for End {
             _ => return Self::failed(message),
         };
         LinkError::Refused { code, message }.into()
-    }
-}
-
-impl From<LinkError> for End {
-    fn from(error: LinkError) -> Self {
-        Self::Failed { code: Some(error.code()), message: error.to_string(), frame: error.frame() }
     }
 }
 
@@ -379,22 +312,15 @@ async fn transmit(
 
 /// Ends a connection so that the peer reads our last words: a socket closed with unread input resets the connection, and
 /// the peer would lose what it had not read yet. So: last frames, end of stream, then read until the peer closes too.
-async fn finish(
-    mut sender: FrameSender,
-    end: &End,
-    mut next: impl FnMut() -> Option<Bytes>,
-    read_to_end: impl Future<Output = ()>,
-) {
-    let last_words = async {
-        match end {
-            End::Closed(_) => while transmit(&mut sender, &mut next).await? {},
-            End::Failed { frame: Some(frame), .. } => sender.send(std::slice::from_ref(frame)).await?,
-            End::Failed { frame: None, .. } => {}
+async fn finish(mut sender: FrameSender, last_words: &[Bytes], read_to_end: impl Future<Output = ()>) {
+    let say = async {
+        if !last_words.is_empty() {
+            sender.send(last_words).await?;
         }
         sender.close().await
     };
     // The link is over either way; an error here changes nothing.
-    if timeout(LINGER, last_words).await.is_ok_and(|sent| sent.is_ok()) {
+    if timeout(LINGER, say).await.is_ok_and(|sent| sent.is_ok()) {
         let _ = timeout(LINGER, read_to_end).await;
     }
 }

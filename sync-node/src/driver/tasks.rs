@@ -8,16 +8,13 @@ use sync_store::Replica;
 use sync_transport::{Listener, TargetSet};
 use tokio::sync::watch;
 use tokio::task::{JoinSet, yield_now};
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{sleep, sleep_until};
 use tracing::{debug, warn};
 
 use super::{Hub, incoming, outgoing};
 use crate::membership::Command;
-
-/// Between two sweeps of a zone.
-const SWEEP_INTERVAL: Duration = Duration::from_millis(250);
-/// Records freed in one sweep of a zone at the most. The zone decides how many it looks at, so as to be through within half a minute.
-const SWEEP_BUDGET: usize = 8_192;
+use crate::replication::publisher::Publisher;
+use crate::replication::{SWEEP_BUDGET, SWEEP_INTERVAL};
 
 /// All tasks of a node; they end when this is dropped.
 pub(crate) type Tasks = JoinSet<()>;
@@ -41,21 +38,20 @@ pub(crate) fn spawn(
     tasks
 }
 
-/// Publishes a zone as soon as something is dirty, but not again within the interval: the first change after a pause
-/// leaves at once, a steady stream is gathered.
 async fn publish(hub: Arc<Hub>, zone: usize) {
     let replica = Arc::clone(&hub.shared.zones[zone].replica);
-    let mut not_before = Instant::now();
+    let mut publisher = Publisher::new(zone, hub.interval);
     loop {
         poll_fn(|cx| replica.poll_dirty(cx)).await;
-        if Instant::now() < not_before {
-            sleep_until(not_before).await;
+        if hub.now().elapsed < publisher.not_before() {
+            sleep_until(hub.at(publisher.not_before())).await;
         }
-        hub.publish(zone);
-        if hub.shared.zones[zone].log.lock().is_behind() {
+        let now = hub.now();
+        if publisher.publish(&hub.shared, now) {
+            hub.wake_links();
+        }
+        if publisher.not_before() <= now.elapsed {
             yield_now().await;
-        } else {
-            not_before = Instant::now() + hub.interval;
         }
     }
 }
@@ -83,9 +79,13 @@ async fn membership(hub: Arc<Hub>, mut targets: watch::Receiver<Arc<TargetSet>>)
         if targets.has_changed().unwrap_or_default() {
             let found = Arc::clone(&targets.borrow_and_update());
             debug!(targets = found.targets.len(), complete = found.is_complete(), "targets known");
-            hub.membership.lock().handle_targets(hub.now().elapsed, &found.targets, found.is_complete());
+            hub.shared.membership.lock().handle_targets(
+                hub.now().elapsed,
+                &found.targets,
+                found.is_complete(),
+            );
         }
-        let commands = hub.membership.lock().poll(hub.now().elapsed);
+        let commands = hub.shared.membership.lock().poll(hub.now().elapsed);
         for command in commands {
             match command {
                 Command::Dial(link, target) => {
@@ -94,7 +94,7 @@ async fn membership(hub: Arc<Hub>, mut targets: watch::Receiver<Arc<TargetSet>>)
                 Command::Close(link, reason) => hub.close(link, reason),
             }
         }
-        let due = hub.membership.lock().poll_timeout();
+        let due = hub.shared.membership.lock().poll_timeout();
         tokio::select! {
             // An error means that the node is being dropped, and this task with it.
             Ok(()) = targets.changed() => targets.mark_changed(),

@@ -331,6 +331,12 @@ impl Inbound {
         }
     }
 
+    /// Control frames that wait.
+    #[cfg(feature = "simulation")]
+    pub(crate) fn backlog(&self) -> usize {
+        self.control.len()
+    }
+
     /// Ends the link in good order: what was applied is acknowledged, and Goodbye is the last frame.
     pub(crate) fn close(&mut self, reason: &str) {
         let acknowledgement = self.acknowledgement();

@@ -142,6 +142,12 @@ impl Log {
         }
     }
 
+    /// How many batches it holds.
+    #[cfg(feature = "simulation")]
+    pub(crate) fn len(&self) -> usize {
+        self.batches.len()
+    }
+
     /// What comes after `seq`.
     pub(crate) fn next_after(&self, seq: u64) -> Next<'_> {
         if seq >= self.through_seq {

@@ -2,13 +2,15 @@
 //!
 //! Full mesh, one direction per connection: **who dials, sends**. Every machine here is free of I/O, clocks and
 //! randomness: it is given input and the present moment ([`Now`]), and says what to send and when to wake it.
-//! The drivers in [`crate::driver`] connect the machines to sockets and timers; a simulation can do the same.
+//! [`crate::link`] puts the machines of a link together; the drivers in [`crate::driver`] connect those to sockets and timers, a simulation to
+//! a network of its own.
 //!
 //! | machine | one per | job |
 //! |---|---|---|
 //! | [`log::Log`] | zone | publishes what is dirty as encoded batches, kept in a bounded ring that all links share |
 //! | [`outbound::Outbound`] | link we dialled | sends the log's batches, catch-up and answers to requests; counts acknowledgements |
 //! | [`inbound::Inbound`] | link we accepted | applies what arrives, acknowledges it, asks for what is missing |
+//! | [`publisher::Publisher`] | zone | decides when the zone is published |
 //! | [`repair::Repair`] | node | decides which inbound link to ask for records whose origin is gone or silent, and when the zone adopts what nobody can be asked for |
 //! | [`membership::Membership`](crate::membership::Membership) | node | decides whom to dial and when, and which links to close |
 //!
@@ -25,6 +27,7 @@ pub(crate) mod handshake;
 pub(crate) mod inbound;
 pub(crate) mod log;
 pub(crate) mod outbound;
+pub(crate) mod publisher;
 pub(crate) mod repair;
 pub(crate) mod rows;
 
@@ -37,6 +40,13 @@ use sync_store::{Origin, Replica, Time, VersionVector};
 use crate::state::Unsaved;
 use log::Log;
 use repair::Repair;
+
+use crate::membership::Membership;
+
+/// Between two sweeps of a zone.
+pub(crate) const SWEEP_INTERVAL: Duration = Duration::from_millis(250);
+/// Records freed in one sweep of a zone at the most. The zone decides how many it looks at, so as to be through within half a minute.
+pub(crate) const SWEEP_BUDGET: usize = 8_192;
 
 /// The present moment, as machines see it.
 ///
@@ -72,6 +82,8 @@ pub(crate) struct Settings {
     pub(crate) max_clock_skew: Duration,
     /// How long something may be missing before it is requested; if its origin is still connected, three heartbeats instead.
     pub(crate) repair_grace: Duration,
+    /// How long a peer may take to send its Hello (`connect_timeout`).
+    pub(crate) greeting_timeout: Duration,
 }
 
 /// A zone and what replication keeps beside it.
@@ -91,10 +103,16 @@ pub(crate) struct Shared {
     /// The index of a zone here is its id on every link that this node dials.
     pub(crate) zones: Box<[ReplicatedZone]>,
     pub(crate) repair: Mutex<Repair>,
+    pub(crate) membership: Mutex<Membership>,
 }
 
 impl Shared {
-    pub(crate) fn new(identity: Identity, settings: Settings, zones: Vec<Arc<dyn Replica>>) -> Self {
+    pub(crate) fn new(
+        identity: Identity,
+        settings: Settings,
+        zones: Vec<Arc<dyn Replica>>,
+        membership: Membership,
+    ) -> Self {
         let mut repair = Repair::new(zones.len(), settings.repair_grace, settings.heartbeat_interval * 3);
         for (id, replica) in zones.iter().enumerate() {
             // A mapped zone from an earlier run, which may have been killed while a peer sent: a link that was lost.
@@ -113,7 +131,7 @@ impl Shared {
                 ReplicatedZone { replica, log: Mutex::new(log), unsaved: None }
             })
             .collect();
-        Self { identity, settings, zones, repair: Mutex::new(repair) }
+        Self { identity, settings, zones, repair: Mutex::new(repair), membership: Mutex::new(membership) }
     }
 
     /// Notes the changes of a zone for its file. Its records are in doubt if they have dots of the origin `doubtful`.
@@ -133,6 +151,49 @@ impl Shared {
                 unsaved.note(record);
             }
         })
+    }
+
+    /// What the node still waits for before it has joined its cluster; `None` if for nothing.
+    pub(crate) fn unjoined(&self) -> Option<String> {
+        self.not_caught_up().or_else(|| {
+            // Alone it has nobody to compare with.
+            let mut zones = self.zones.iter().enumerate().filter(|_| self.has_peers());
+            let (_, zone) = zones.find(|(id, _)| self.repair.lock().is_in_doubt(*id))?;
+            let name = zone.replica.name();
+            Some(format!("zone {name:?} is being compared with the cluster, after a long absence"))
+        })
+    }
+
+    fn has_peers(&self) -> bool {
+        self.membership.lock().nodes_online() > 0
+    }
+
+    /// Whether the first catch-up from every peer that can be reached is complete, and there is one.
+    pub(crate) fn has_caught_up(&self) -> bool {
+        self.has_peers() && self.not_caught_up().is_none()
+    }
+
+    /// Whether everything that the cluster does reaches this node: it has caught up, or is one of its own.
+    pub(crate) fn is_in_contact(&self) -> bool {
+        let is_alone = self.membership.lock().targets().next().is_none();
+        (is_alone || self.has_peers()) && self.not_caught_up().is_none()
+    }
+
+    /// It is known which of the loaded records of a zone the cluster has removed.
+    pub(crate) fn end_doubt(&self, zone: usize) {
+        self.repair.lock().end_doubt(zone);
+    }
+
+    fn not_caught_up(&self) -> Option<String> {
+        if let Some(reason) = self.membership.lock().unjoined() {
+            return Some(reason);
+        }
+        let zones = self.zones.iter().enumerate();
+        let lacking = zones.map(|(id, zone)| (id, &zone.replica)).find(|(id, replica)| {
+            let ours = replica.vector();
+            self.repair.lock().lacks_departed(*id, &ours)
+        });
+        lacking.map(|(_, replica)| format!("zone {:?} lacks records of nodes that are gone", replica.name()))
     }
 }
 

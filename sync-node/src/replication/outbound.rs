@@ -18,7 +18,7 @@ use sync_proto::wire::frame::Kind;
 use sync_proto::wire::refuse::Code;
 use sync_proto::wire::{CatchUpEnd, Goodbye, Heartbeat, Hello, Request, ZoneVector};
 use sync_proto::{CatchUpEncoder, Message, encode};
-use sync_store::{Origin, VersionVector};
+use sync_store::{Origin, VersionVector, ZoneKind};
 
 use super::clock_offset::{ClockOffset, Measured};
 use super::handshake::{self, Peer};
@@ -26,7 +26,7 @@ use super::log::{Log, Next};
 use super::{LinkError, Now, Shared, frame_name, known, rows, vector};
 
 /// Requests a peer may have waiting per zone; it needs one, and its successor when a link was replaced.
-const REQUESTS_MAX: usize = 4;
+pub(crate) const REQUESTS_MAX: usize = 4;
 /// Batches sent between two chunks of catch-up when both are waiting: fresh updates first, without starving the bulk.
 const BATCHES_PER_CHUNK: u32 = 4;
 
@@ -206,14 +206,20 @@ impl Outbound {
                 log.forget_old(now, retention);
             }
             let joined_through = log.through_seq();
-            let position = zone.vector.get(own);
+            let acknowledged = zone.vector.get(own);
+            // Whoever knows nothing of us is about to receive states of limits from others, and they contain what we have published. Debts from the log
+            // would be counted once more.
+            let is_state_due = acknowledged == 0
+                && joined_through > 0
+                && self.shared.zones[id].replica.kind() == ZoneKind::Limit;
+            let jobs = is_state_due.then(|| Job::of_own_records(own, 0, joined_through));
             self.zones.push(ZoneLink {
                 id,
-                position,
-                acknowledged: position,
+                position: if is_state_due { joined_through } else { acknowledged },
+                acknowledged,
                 joined_through,
                 joined: false,
-                jobs: VecDeque::new(),
+                jobs: jobs.into_iter().collect(),
             });
         }
         self.peer = Some(peer);
@@ -316,15 +322,9 @@ impl Outbound {
                 Next::Gone => {
                     let own = self.shared.identity.origin;
                     let through_seq = log.through_seq();
-                    let rest = Job {
-                        request: 0,
-                        origins: vec![own],
-                        // Not what was streamed: a full zone may have refused some of it, and the end of the job says that all is known.
-                        known: [(own, link.position.min(link.acknowledged))].into_iter().collect(),
-                        covers: [(own, through_seq)].into_iter().collect(),
-                        phase: Phase::Scanning(0),
-                        rows: 0,
-                    };
+                    // Not what was streamed: a full zone may have refused some of it, and the end of the job says that all is known.
+                    let known = link.position.min(link.acknowledged);
+                    let rest = Job::of_own_records(own, known, through_seq);
                     match link.jobs.front_mut() {
                         Some(Job { request: 0, phase: Phase::Scanning(_), .. }) => continue,
                         // It waited for the stream, which cannot deliver any more: another scan does.
@@ -405,6 +405,12 @@ impl Outbound {
         }
     }
 
+    /// Control frames that wait, and the most jobs that wait for one zone.
+    #[cfg(feature = "simulation")]
+    pub(crate) fn backlog(&self) -> (usize, usize) {
+        (self.control.len(), self.zones.iter().map(|zone| zone.jobs.len()).max().unwrap_or_default())
+    }
+
     /// Ends the link in good order: Goodbye is the last frame.
     pub(crate) fn close(&mut self, reason: &str) {
         if !matches!(self.state, State::Closing) {
@@ -423,6 +429,18 @@ impl Drop for Outbound {
 }
 
 impl Job {
+    /// Sends our own records that lie beyond what the peer knows.
+    fn of_own_records(own: Origin, known_seq: u64, through_seq: u64) -> Self {
+        Self {
+            request: 0,
+            origins: vec![own],
+            known: [(own, known_seq)].into_iter().collect(),
+            covers: [(own, through_seq)].into_iter().collect(),
+            phase: Phase::Scanning(0),
+            rows: 0,
+        }
+    }
+
     /// The next frame of rows; `None` at the end of the scan.
     fn chunk(
         &mut self,

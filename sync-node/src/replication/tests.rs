@@ -8,12 +8,11 @@ use sync_proto::wire::refuse::Code;
 use sync_store::{
     Check, Dot, Expiry, KeyvalZone, LimitZone, MatchBy, Rate, Record, Stamp, State, StickyZone,
 };
+use sync_transport::Backoff;
 
 use super::inbound::{self, Inbound};
 use super::outbound::{self, Outbound};
 use super::*;
-
-mod simulation;
 
 const START: Time = Time::from_millis(1_700_000_000_000);
 
@@ -32,7 +31,13 @@ fn settings() -> Settings {
         max_frame: 1 << 20,
         max_clock_skew: Duration::from_secs(5),
         repair_grace: Duration::from_millis(300),
+        greeting_timeout: Duration::from_secs(5),
     }
+}
+
+/// These tests connect nodes by hand.
+fn membership() -> Membership {
+    Membership::new(Backoff::new(Duration::from_secs(1), Duration::from_secs(8)).expect("a backoff"), 0)
 }
 
 fn node(raw: u64) -> TestNode {
@@ -57,7 +62,7 @@ fn node_with(raw: u64, cluster: &str, keyval_size: u64, settings: Settings) -> T
     let zones: Vec<Arc<dyn Replica>> =
         vec![Arc::clone(&keyval) as _, Arc::clone(&sticky) as _, Arc::clone(&limit) as _];
     let identity = Identity { cluster: cluster.to_owned(), name: format!("node-{raw}"), origin };
-    TestNode { shared: Arc::new(Shared::new(identity, settings, zones)), keyval, sticky, limit }
+    TestNode { shared: Arc::new(Shared::new(identity, settings, zones, membership())), keyval, sticky, limit }
 }
 
 /// A link from one node to another, with what is under way on it.
@@ -70,8 +75,6 @@ struct Link {
     back: VecDeque<Bytes>,
     joined: bool,
     bytes: usize,
-    /// The dialler has lost it.
-    doomed: bool,
 }
 
 struct Net {
@@ -101,17 +104,7 @@ impl Net {
         let outbound = Outbound::new(Arc::clone(&self.nodes[from].shared), self.now());
         let inbound = Inbound::new(Arc::clone(&self.nodes[to].shared), self.link_last);
         let (forth, back) = (VecDeque::new(), VecDeque::new());
-        self.links.push(Link {
-            from,
-            to,
-            outbound,
-            inbound,
-            forth,
-            back,
-            joined: false,
-            bytes: 0,
-            doomed: false,
-        });
+        self.links.push(Link { from, to, outbound, inbound, forth, back, joined: false, bytes: 0 });
     }
 
     fn mesh(&mut self) {
@@ -325,6 +318,26 @@ fn spent_limits_survive_the_replacement_of_every_node() {
     assert_eq!(left, 100 - 40);
 }
 
+/// The log of the one still has all it published, that of the other does not: a new node is sent debts that the state from the other contains.
+#[test]
+fn a_new_node_does_not_count_again_what_it_was_told_as_a_state() {
+    let mut net = Net::new(vec![node(1), node(2)]);
+    net.mesh();
+    quiesce(&mut net);
+    assert_eq!(net.admitted(0, "client", 30), 30);
+    for _ in 0..10 {
+        assert_eq!(net.admitted(1, "client", 1), 1);
+        net.step(usize::MAX).expect("no link fails");
+    }
+    quiesce(&mut net);
+    net.nodes.push(node(3));
+    net.connect(1, 2);
+    quiesce(&mut net);
+    net.mesh();
+    quiesce(&mut net);
+    assert_eq!(net.admitted(2, "client", 100), 100 - 40);
+}
+
 /// Lets one second pass, in which repair has its time.
 fn quiesce(net: &mut Net) {
     for _ in 0..20 {
@@ -404,7 +417,8 @@ fn orphans_that_a_killed_node_left_in_its_mapped_zones_reach_the_others() {
     let record = Record { key: b"key", dot: Dot { origin: publisher, seq: 7 }, state };
     reopened.keyval.apply_states(START, &mut std::iter::once(record)).expect("it fits");
     let replicas = reopened.shared.zones.iter().map(|zone| Arc::clone(&zone.replica)).collect();
-    reopened.shared = Arc::new(Shared::new(reopened.shared.identity.clone(), settings(), replicas));
+    reopened.shared =
+        Arc::new(Shared::new(reopened.shared.identity.clone(), settings(), replicas, membership()));
 
     let mut net = Net::new(vec![node(1), reopened]);
     net.mesh();
@@ -562,7 +576,7 @@ fn node_that_matches(raw: u64, name: &str, match_by: MatchBy) -> TestNode {
     let zone = KeyvalZone::builder(name).size(1 << 20).origin(node.shared.identity.origin).match_by(match_by);
     node.keyval = Arc::new(zone.build().expect("a zone"));
     let zones = vec![Arc::clone(&node.keyval) as Arc<dyn Replica>];
-    node.shared = Arc::new(Shared::new(node.shared.identity.clone(), settings(), zones));
+    node.shared = Arc::new(Shared::new(node.shared.identity.clone(), settings(), zones, membership()));
     node
 }
 

@@ -265,7 +265,7 @@ impl Work {
     /// When the node had last caught up with everybody it can reach, and so knew of all removals.
     fn contact(&self) -> Time {
         let is_in_contact = match &self.reach {
-            Reach::Cluster(hub, _) => !self.is_doubtful && hub.is_in_contact(),
+            Reach::Cluster(hub, _) => !self.is_doubtful && hub.shared.is_in_contact(),
             Reach::Local => true,
         };
         if is_in_contact { self.clock.now().max(self.written.contact) } else { self.written.contact }
@@ -314,7 +314,7 @@ impl Work {
         else {
             return Ok(());
         };
-        if !hub.has_caught_up() {
+        if !hub.shared.has_caught_up() {
             return Ok(());
         }
         let (hub, zone_id) = (Arc::clone(hub), *zone_id);
@@ -339,7 +339,7 @@ impl Work {
             self.zone.forget(key, saved.stamp, saved.writer);
         }
         self.is_doubtful = false;
-        hub.end_doubt(zone_id);
+        hub.shared.end_doubt(zone_id);
         info!(
             zone = self.zone.name(),
             removed = gone.len(),

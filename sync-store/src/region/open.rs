@@ -105,7 +105,7 @@ impl OpenRegion {
         let Some(path) = region.path() else {
             let words =
                 Words::anonymous(bytes, region.huge_pages, region.prefault).map_err(|_| out_of_memory())?;
-            let open = Self::format(words, zone, kind, size, parameters, Sharing::None);
+            let open = Self::format(words, zone, kind, size, parameters, Sharing::None, region.seed);
             return Ok((open, Origination::Fresh));
         };
         if zone.len() > NAME_MAX {
@@ -132,7 +132,8 @@ impl OpenRegion {
             // version, by which it is known, at the end.
             0 if is_half_made(&words) => {
                 words.iter().rev().for_each(|word| word.store(0, Ordering::Relaxed));
-                Ok((Self::format(words, zone, kind, size, parameters, sharing), Origination::Fresh))
+                let open = Self::format(words, zone, kind, size, parameters, sharing, region.seed);
+                Ok((open, Origination::Fresh))
             }
             _ => Err(Error::NotARegion { path: path.to_owned() }),
         }
@@ -182,9 +183,14 @@ impl OpenRegion {
         size: u64,
         parameters: &Parameters,
         sharing: Sharing,
+        seed: Option<u64>,
     ) -> Self {
         // Loom runs a model many times over and wants every run to hash alike.
-        let (seed, shared_seed) = if cfg!(loom) { (1, 2) } else { (rand::random(), rand::random()) };
+        let seed = if cfg!(loom) { Some(1) } else { seed };
+        let (seed, shared_seed) = match seed {
+            Some(seed) => (seed, seed.wrapping_add(1)),
+            None => (rand::random(), rand::random()),
+        };
         // Relaxed: nobody reads before the magic word is there, see `seal`.
         let store = |at: usize, word: u64| words[at].store(word, Ordering::Relaxed);
         store(VERSION_AT, LAYOUT_VERSION << 8 | kind_number(kind));

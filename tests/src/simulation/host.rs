@@ -1,0 +1,188 @@
+//! A machine that a node runs on: its clock, its files, and the node while there is one.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rand::Rng;
+use rand::rngs::SmallRng;
+use sync_node::simulation::{LinkId, Moment, Node};
+use sync_store::{KeyvalZone, LimitZone, Origin, Region, StickyZone, Time};
+use sync_transport::{Address, Target};
+
+use super::network::{ConnectionId, Host, Side};
+use super::plan::Plan;
+
+/// The time of day when a run begins.
+const START: Time = Time::from_millis(1_700_000_000_000);
+/// Requests of the limit zone that come early; a request is forgiven every 36 s.
+pub(super) const BURST: u64 = 99;
+/// The names of the zones.
+pub(super) const KEYVAL: &str = "kv";
+pub(super) const STICKY: &str = "st";
+pub(super) const LIMIT: &str = "li";
+
+/// A machine.
+#[derive(Debug)]
+pub(super) struct Machine {
+    pub(super) id: Host,
+    pub(super) node: Option<Node>,
+    /// How many nodes it has run.
+    pub(super) runs: u64,
+    started_at: Duration,
+    /// How far its clock is ahead of the truth, nanoseconds.
+    pub(super) ahead_ns: i64,
+    /// The same without faults.
+    pub(super) usually_ahead_ns: i64,
+    pub(super) links: BTreeMap<LinkId, (ConnectionId, Side)>,
+    /// Links that may have something to send.
+    pub(super) ready: BTreeSet<LinkId>,
+    /// The next time the node is to be woken.
+    pub(super) wake_at: Duration,
+    /// Whether DNS tells of it.
+    pub(super) is_member: bool,
+    /// What discovery tells this machine; `None`: the truth.
+    pub(super) belief: Option<Vec<Host>>,
+    /// Until when a fault touched it.
+    pub(super) troubled_at: Duration,
+    /// It answers, if only to say that nobody listens.
+    pub(super) has_power: bool,
+    /// The files of its zones, if it keeps them.
+    folder: Option<PathBuf>,
+}
+
+impl Machine {
+    pub(super) fn new(id: Host, plan: &Plan, folder: Option<&Path>, rng: &mut SmallRng) -> Self {
+        let skew_ns = plan.skew.as_nanos() as i64;
+        let ahead_ns = rng.random_range(-skew_ns / 2..=skew_ns / 2);
+        Self {
+            id,
+            node: None,
+            runs: 0,
+            started_at: Duration::ZERO,
+            ahead_ns,
+            usually_ahead_ns: ahead_ns,
+            links: BTreeMap::new(),
+            ready: BTreeSet::new(),
+            wake_at: Duration::MAX,
+            is_member: false,
+            belief: None,
+            troubled_at: Duration::ZERO,
+            has_power: true,
+            folder: folder.map(|folder| folder.join(format!("host-{id}"))),
+        }
+    }
+
+    /// What its clock shows.
+    pub(super) fn time(&self, now: Duration) -> Time {
+        let truth = START.saturating_add(now).as_nanos();
+        Time::from_nanos(truth.saturating_add_signed(self.ahead_ns))
+    }
+
+    pub(super) fn moment(&self, now: Duration) -> Moment {
+        Moment { time: self.time(now), elapsed: now - self.started_at }
+    }
+
+    /// The same if it runs a node.
+    pub(super) fn moment_if_up(&self, now: Duration) -> Option<Moment> {
+        self.node.is_some().then(|| self.moment(now))
+    }
+
+    /// When something is due that the node says is due `elapsed` after its start.
+    pub(super) fn due(&self, elapsed: Duration) -> Duration {
+        self.started_at.saturating_add(elapsed)
+    }
+
+    pub(super) fn keeps_state(&self) -> bool {
+        self.folder.is_some()
+    }
+
+    /// Starts a node, over the files that are there unless they are to be removed first.
+    pub(super) fn start(
+        &mut self,
+        now: Duration,
+        plan: &Plan,
+        empty: bool,
+        rng: &mut SmallRng,
+    ) -> Result<(), String> {
+        if let Some(folder) = &self.folder {
+            if empty && folder.exists() {
+                std::fs::remove_dir_all(folder).map_err(|error| error.to_string())?;
+            }
+            std::fs::create_dir_all(folder).map_err(|error| error.to_string())?;
+        }
+        let region = |zone: &str, seed| {
+            let region = match &self.folder {
+                Some(folder) => Region::map_file(folder.join(zone)),
+                None => Region::anonymous(),
+            };
+            region.huge_pages(false).seed(seed)
+        };
+        let retention = plan.tombstone_retention;
+        let keyval = KeyvalZone::builder(KEYVAL)
+            .size(plan.keyval_bytes)
+            .tombstone_retention(retention)
+            .region(region(KEYVAL, rng.random()));
+        let sticky = StickyZone::builder(STICKY)
+            .size(plan.sticky_bytes)
+            .timeout(plan.session_timeout)
+            .tombstone_retention(retention)
+            .region(region(STICKY, rng.random()));
+        let limit = LimitZone::builder(LIMIT)
+            .size(plan.limit_bytes)
+            .rate("100r/h".parse().map_err(|error| format!("{error}"))?)
+            .burst(BURST)
+            .region(region(LIMIT, rng.random()));
+        let builder = sync_node::Node::builder(format!("host-{}", self.id))
+            .plain_text()
+            .interval(plan.interval)
+            .buffers(plan.buffers.0, plan.buffers.1)
+            .max_clock_skew(plan.max_clock_skew)
+            .keyval(keyval)
+            .sticky(sticky)
+            .limit(limit);
+        let origin = Origin::from_raw(rng.random_range(1..=u64::MAX)).unwrap_or_else(Origin::random);
+        self.node = Some(builder.simulate(origin, rng.random()).map_err(|error| error.to_string())?);
+        self.runs += 1;
+        self.has_power = true;
+        self.started_at = now;
+        self.wake_at = Duration::MAX;
+        self.links.clear();
+        self.ready.clear();
+        Ok(())
+    }
+
+    /// Ends the node as kill -9 does. Its files stay as they are in that moment: closing a zone in good order writes to them.
+    pub(super) fn kill(&mut self) -> Result<(), String> {
+        let Some(folder) = self.folder.as_ref().filter(|_| self.node.is_some()) else {
+            self.node = None;
+            return Ok(());
+        };
+        let files =
+            [KEYVAL, STICKY, LIMIT].map(|zone| (folder.join(zone), folder.join(format!("{zone}.killed"))));
+        for (file, copy) in &files {
+            std::fs::copy(file, copy).map_err(|error| error.to_string())?;
+        }
+        self.node = None;
+        for (file, copy) in &files {
+            std::fs::rename(copy, file).map_err(|error| error.to_string())?;
+        }
+        Ok(())
+    }
+}
+
+/// Where a host is found. Beyond the hosts there are there addresses at which there is nobody.
+pub(super) fn target(host: Host) -> Target {
+    Target::from(Address::Tcp(([10, 0, 0, host as u8 + 1], 9000).into()))
+}
+
+/// Who is found at a target.
+pub(super) fn host_at(target: &Target) -> Host {
+    match &target.address {
+        Address::Tcp(address) => match address.ip() {
+            std::net::IpAddr::V4(ip) => Host::from(ip.octets()[3]).saturating_sub(1),
+            std::net::IpAddr::V6(_) => Host::MAX,
+        },
+        Address::Unix(_) => Host::MAX,
+    }
+}

@@ -1,0 +1,146 @@
+//! What a seed decides before it starts: how many nodes, their settings, and which faults there are. Each seed has some kinds of faults
+//! and not others, so that rare combinations are not drowned in common ones.
+
+use std::time::Duration;
+
+use rand::rngs::SmallRng;
+use rand::{Rng, SeedableRng};
+
+use super::faults::Kind;
+use super::truth::REQUEST;
+
+/// The largest cluster, nodes that come and go included.
+pub(super) const HOSTS_MAX: usize = 8;
+
+/// How much longer than the fault a message may be late: until both ends have noticed, and dialled again.
+const LATE: Duration = Duration::from_secs(30);
+/// Requests that a node may count twice: those that came while it was sent a state.
+const COUNTED_TWICE_MAX: u32 = 20;
+/// So many batches hold all that is written in the longest fault.
+const LONG_LOG: usize = 256;
+
+/// How tombstones and room for records are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Room {
+    /// Zones have room for everything, and tombstones outlive the run.
+    Ample,
+    /// Tombstones are forgotten during the run.
+    Forgetful,
+    /// Zones run full, and tombstones are forgotten.
+    Scarce,
+}
+
+/// The parameters of a run.
+#[derive(Clone, Debug)]
+pub(super) struct Plan {
+    pub(super) seed: u64,
+    /// Nodes at the start.
+    pub(super) nodes: usize,
+    /// How long there are faults.
+    pub(super) disturbed: Duration,
+    pub(super) room: Room,
+    pub(super) keyval_bytes: u64,
+    pub(super) sticky_bytes: u64,
+    pub(super) limit_bytes: u64,
+    pub(super) tombstone_retention: Duration,
+    pub(super) session_timeout: Duration,
+    pub(super) interval: Duration,
+    pub(super) buffers: (usize, usize),
+    pub(super) max_clock_skew: Duration,
+    /// Each node's clock is ahead or behind by at most this, from the start.
+    pub(super) skew: Duration,
+    /// Delay of a pair of nodes, from and to.
+    pub(super) delay: (Duration, Duration),
+    /// One frame in so many is lost at first and comes late.
+    pub(super) lossy: Option<u32>,
+    /// Bytes under way in one direction of a connection.
+    pub(super) window: usize,
+    /// Between two operations in the whole cluster, on average.
+    pub(super) pause: Duration,
+    pub(super) keys: u32,
+    pub(super) value_max: usize,
+    pub(super) faults: Vec<Kind>,
+    /// Between two faults, on average.
+    pub(super) fault_pause: Duration,
+    /// The longest time that a fault lasts.
+    pub(super) fault_max: Duration,
+    /// Nodes keep their zones in files.
+    pub(super) mapped: bool,
+    /// By how much a node's view of a limit may be beyond the truth.
+    pub(super) excess_max: Option<Duration>,
+}
+
+impl Plan {
+    pub(super) fn new(seed: u64) -> Self {
+        let mut rng = SmallRng::seed_from_u64(seed ^ 0x706c_616e);
+        let rng = &mut rng;
+        let room = *pick(rng, &[Room::Ample, Room::Ample, Room::Forgetful, Room::Scarce]);
+        let far = rng.random_bool(0.4);
+        let kinds = Kind::ALL.iter().filter(|_| rng.random_bool(0.4)).copied().collect::<Vec<_>>();
+        let churn = rng.random_bool(0.15);
+        let retention = match room {
+            Room::Ample => 24 * 3600,
+            Room::Forgetful | Room::Scarce => rng.random_range(90..300),
+        };
+        let mut plan = Self {
+            seed,
+            nodes: *pick(rng, &[2, 3, 3, 4, 5, 6]),
+            disturbed: Duration::from_secs(rng.random_range(60..900)),
+            room,
+            keyval_bytes: if room == Room::Scarce { 16 << 10 } else { 128 << 10 },
+            sticky_bytes: if rng.random_bool(0.3) { 12 << 10 } else { 128 << 10 },
+            limit_bytes: if rng.random_bool(0.2) { 8 << 10 } else { 32 << 10 },
+            tombstone_retention: Duration::from_secs(retention),
+            session_timeout: Duration::from_secs(*pick(rng, &[30, 120, 600])),
+            interval: Duration::from_millis(*pick(rng, &[0, 1, 1, 1, 50])),
+            buffers: (*pick(rng, &[1, 2, 4, 16, 256]), *pick(rng, &[1 << 10, 2 << 10, 16 << 10])),
+            max_clock_skew: Duration::from_secs(5),
+            skew: Duration::from_millis(*pick(rng, &[0, 0, 100, 2_000])),
+            delay: if far { (millis(10), millis(100)) } else { (micros(100), millis(1)) },
+            lossy: rng.random_bool(0.3).then(|| rng.random_range(20..500)),
+            window: *pick(rng, &[4 << 10, 64 << 10, 1 << 20]),
+            pause: millis(*pick(rng, &[5, 20, 50, 200])),
+            keys: *pick(rng, &[8, 40, 150]),
+            value_max: *pick(rng, &[16, 100, 400]),
+            faults: if kinds.is_empty() { vec![Kind::Reset] } else { kinds },
+            fault_pause: if churn { millis(1_500) } else { Duration::from_secs(rng.random_range(3..40)) },
+            fault_max: Duration::from_secs(*pick(rng, &[3, 15, 40])),
+            mapped: rng.random_bool(0.3),
+            excess_max: None,
+        };
+        plan.excess_max = plan.excess_max();
+        plan
+    }
+
+    /// What a message is late by may be late work. A node that is sent states, because it joins, or lacks what the logs or the links of its peers do not bring, may count twice
+    /// what is on its way to it. A clock that jumps makes peers refuse each other over and over, with states each time: then there is no bound worth its name.
+    fn excess_max(&self) -> Option<Duration> {
+        use Kind::{Burst, ClockJump, ClockStep, Delay, Reset, Slow};
+        let late = self.fault_max + LATE;
+        let streams_alone = |kind: &Kind| [Burst, ClockStep, Delay, Reset, Slow].contains(kind);
+        let are_states_sent = self.buffers.0 < LONG_LOG || !self.faults.iter().all(streams_alone);
+        match self.faults.contains(&ClockJump) {
+            true => None,
+            false if are_states_sent => Some(late + REQUEST * COUNTED_TWICE_MAX),
+            false => Some(late),
+        }
+    }
+}
+
+fn millis(n: u64) -> Duration {
+    Duration::from_millis(n)
+}
+
+fn micros(n: u64) -> Duration {
+    Duration::from_micros(n)
+}
+
+/// One of them.
+pub(super) fn pick<'a, T>(rng: &mut SmallRng, from: &'a [T]) -> &'a T {
+    &from[rng.random_range(0..from.len())]
+}
+
+/// A duration up to `max`, never zero, short ones as likely as long ones.
+pub(super) fn duration(rng: &mut SmallRng, max: Duration) -> Duration {
+    max.mul_f64(rng.random_range(0.01f64..1.0).powi(2))
+}

@@ -1,0 +1,440 @@
+//! What must be true of a cluster, known from outside: every write as it was acknowledged, and who holds it.
+//!
+//! **No write is lost.** Of every key the latest write (or removal) that any memory holds is *required* from then on: some memory must hold it, or a
+//! later one, until the end, when all nodes hold the same. The requirement falls back only when a node ends without keeping its zones and nobody else
+//! had applied the write; not if it was stopped gracefully and had drained. A removal is required until its tombstone may be forgotten; from then on no
+//! node may have the key with an older write.
+//!
+//! **Nothing is made up.** A value is one that was written with this stamp, a session's server one that was learned for it.
+//!
+//! **Nobody is refused for what did not happen.** If all requests of a key had been decided in one place, by the clock that is ahead of all others, its
+//! arrival time would be X. No node's is later than X by more than the longest time a message was under way, and what the documented double count adds.
+//!
+//! **Version vectors never go back**, except by forgetting an origin when there are more than the table has room for.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use sync_store::{Check, Origin, Stamp, State, Time, VersionVector};
+
+use super::host::{KEYVAL, LIMIT, Machine, STICKY};
+use super::network::Host;
+use super::plan::Plan;
+
+/// How long a requirement may be met by what only its node can see: removals that are not published yet.
+const UNSEEN_MAX: Duration = Duration::from_secs(30);
+/// What one request costs in the limit zone.
+pub(super) const REQUEST: Duration = Duration::from_secs(36);
+/// A table of origins has room for so many at least.
+const ORIGINS_MIN: usize = 32;
+
+/// Of two writes of a key the later one wins.
+type Version = (Stamp, Option<Origin>);
+
+#[derive(Clone, Debug)]
+struct Held {
+    version: Version,
+    /// `None`: it was removed.
+    value: Option<Vec<u8>>,
+}
+
+#[derive(Clone, Debug)]
+struct Need {
+    version: Version,
+    removed: bool,
+    met_at: Duration,
+}
+
+/// What was written, and what follows from it.
+#[derive(Debug, Default)]
+pub(super) struct Truth {
+    required: BTreeMap<Vec<u8>, Need>,
+    /// Removals whose tombstones may be gone.
+    forgotten: BTreeMap<Vec<u8>, Stamp>,
+    written: BTreeMap<(Vec<u8>, Stamp), BTreeSet<Vec<u8>>>,
+    /// What machines keep that run no node.
+    kept: BTreeMap<Host, BTreeMap<Vec<u8>, Held>>,
+    learned: BTreeMap<Vec<u8>, BTreeSet<Vec<u8>>>,
+    /// The arrival time of each limit's key, were it decided in one place.
+    arrivals: BTreeMap<Vec<u8>, Time>,
+    vectors: BTreeMap<(Host, &'static str), (u64, VersionVector)>,
+    origins: BTreeSet<Origin>,
+    /// By how much some node's view of a limit was beyond the truth, at most.
+    pub(super) excess: Duration,
+    /// Some node has dropped sessions, or keys of limits, for want of room.
+    pub(super) evicted: (bool, bool),
+}
+
+fn err<T>(what: String) -> Result<T, String> {
+    Err(what)
+}
+
+fn text(key: &[u8]) -> std::borrow::Cow<'_, str> {
+    String::from_utf8_lossy(key)
+}
+
+/// Keys that are written with an expiry: nothing is required of them but that they go.
+pub(super) fn expires(key: &[u8]) -> bool {
+    key.starts_with(b"ttl")
+}
+
+impl Truth {
+    /// A write was acknowledged: the zone has it with this version.
+    pub(super) fn wrote(&mut self, now: Duration, key: &str, stamp: Stamp, writer: Origin, value: &str) {
+        let key = key.as_bytes().to_vec();
+        self.written.entry((key.clone(), stamp)).or_default().insert(value.as_bytes().to_vec());
+        self.require(now, key, (stamp, Some(writer)), false);
+    }
+
+    /// A removal was acknowledged, of a record of this stamp: its own is later.
+    pub(super) fn removed(&mut self, now: Duration, key: &str, of: Stamp) {
+        let later = Stamp::from_raw(of.raw() + 1);
+        self.require(now, key.as_bytes().to_vec(), (later, None), true);
+    }
+
+    fn require(&mut self, now: Duration, key: Vec<u8>, version: Version, removed: bool) {
+        if expires(&key) {
+            return;
+        }
+        let need = self.required.entry(key.clone()).or_insert(Need { version, removed, met_at: now });
+        if version > need.version {
+            *need = Need { version, removed, met_at: now };
+        }
+    }
+
+    /// A session was learned.
+    pub(super) fn learned(&mut self, session: &str, server: &str) {
+        self.learned.entry(session.into()).or_default().insert(server.into());
+    }
+
+    /// A request was admitted, when the clock that is ahead of all others showed `fastest`.
+    pub(super) fn admitted(&mut self, key: &str, fastest: Time) {
+        let arrival = self.arrivals.entry(key.into()).or_insert(Time::EPOCH);
+        *arrival = (*arrival).max(fastest).saturating_add(REQUEST);
+    }
+
+    /// A node has started. What it kept is there.
+    pub(super) fn started(&mut self, now: Duration, machine: &Machine) -> Result<(), String> {
+        self.origins.extend(machine.node.as_ref().map(|node| node.origin()));
+        let Some(kept) = self.kept.remove(&machine.id) else { return Ok(()) };
+        let held = self.held(now, machine);
+        for (key, before) in kept.into_iter().filter(|(key, _)| !expires(key)) {
+            let after = held.get(&key);
+            if after.is_none_or(|after| after.version < before.version) && before.value.is_some() {
+                return err(format!(
+                    "host {} kept its zones, but of {:?} not {before:?}; it has {after:?}",
+                    machine.id,
+                    text(&key)
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// A node is about to end. `keeps`: it will find its zones again. `drained`: all its peers have acknowledged everything.
+    pub(super) fn ends(
+        &mut self,
+        now: Duration,
+        machines: &[Machine],
+        host: Host,
+        keeps: bool,
+        drained: bool,
+    ) {
+        self.vectors.retain(|(of, _), _| *of != host);
+        if keeps {
+            let held = self.held(now, &machines[host]);
+            self.kept.insert(host, held);
+            return;
+        }
+        // What others have published it is not asked to bring to anybody.
+        let delivered = machines[host].node.as_ref().filter(|_| drained).map(|node| node.origin());
+        self.is_lost(now, machines, host, delivered);
+    }
+
+    /// What a machine has kept is thrown away.
+    pub(super) fn discards(&mut self, now: Duration, machines: &[Machine], host: Host) {
+        if self.kept.remove(&host).is_some() {
+            self.is_lost(now, machines, host, None);
+        }
+    }
+
+    /// Of what a machine held, what others hold is still required, and so are writes of `delivered`.
+    fn is_lost(&mut self, now: Duration, machines: &[Machine], host: Host, delivered: Option<Origin>) {
+        let others = machines.iter().filter(|machine| machine.id != host);
+        let mut others: Vec<_> = others.filter(|m| m.node.is_some()).map(|m| self.held(now, m)).collect();
+        others.extend(self.kept.values().cloned());
+        self.required.retain(|key, need| {
+            if delivered.is_some() && need.version.1 == delivered {
+                return true;
+            }
+            let latest = others.iter().filter_map(|held| held.get(key)).max_by_key(|held| held.version);
+            match latest {
+                Some(held) if held.version < need.version => {
+                    *need = Need { version: held.version, removed: held.value.is_none(), met_at: now };
+                    true
+                }
+                latest => latest.is_some(),
+            }
+        });
+    }
+
+    /// What a node holds of its keyval zone: values, and tombstones that are published.
+    fn held(&self, now: Duration, machine: &Machine) -> BTreeMap<Vec<u8>, Held> {
+        let mut all = BTreeMap::new();
+        let Some(node) = &machine.node else { return all };
+        let time = machine.time(now);
+        let origins: Vec<_> = self.origins.iter().copied().collect();
+        let replica = node.replicas().find(|replica| replica.name() == KEYVAL);
+        replica.into_iter().for_each(|replica| {
+            replica.scan(time, &origins, &VersionVector::new(), 0, &mut |record| {
+                let held = match record.state {
+                    State::Value { value, stamp, writer, .. } => {
+                        Held { version: (stamp, Some(writer)), value: Some(value.to_vec()) }
+                    }
+                    State::Removed { stamp, writer } => Held { version: (stamp, Some(writer)), value: None },
+                    State::Limit { .. } => return true,
+                };
+                all.insert(record.key.to_vec(), held);
+                true
+            });
+        });
+        for (key, entry) in node.keyval(KEYVAL).iter().flat_map(|zone| zone.iter(time).collect::<Vec<_>>()) {
+            let held =
+                Held { version: (entry.stamp, Some(entry.writer)), value: Some(entry.value.into_vec()) };
+            let known = all.entry(key.into_vec()).or_insert_with(|| held.clone());
+            if held.version > known.version {
+                *known = held;
+            }
+        }
+        all
+    }
+
+    /// Checks what must be true at any moment. Answers the hosts that came back with records that the others have removed and forgotten: they
+    /// have to be started anew, empty.
+    pub(super) fn check(
+        &mut self,
+        now: Duration,
+        machines: &[Machine],
+        plan: &Plan,
+    ) -> Result<Vec<Host>, String> {
+        let fastest = fastest(now, machines);
+        let running: Vec<_> = machines.iter().filter(|machine| machine.node.is_some()).collect();
+        let held: Vec<_> = running.iter().map(|machine| (machine.id, self.held(now, machine))).collect();
+        self.check_values(&held)?;
+        self.check_required(now, &held, fastest, plan)?;
+        for machine in &running {
+            self.check_machine(now, machine, plan)?;
+        }
+        let mut outdated = Vec::new();
+        for (host, held) in &held {
+            for (key, record) in held.iter().filter(|(_, record)| record.value.is_some()) {
+                let Some(&stamp) = self.forgotten.get(key) else { continue };
+                if record.version.0 > stamp {
+                    continue;
+                }
+                let removed_at = stamp.time().saturating_sub(machines[*host].time(Duration::ZERO));
+                if machines[*host].troubled_at + UNSEEN_MAX < removed_at {
+                    return err(format!(
+                        "host {host} has {:?} again, or still: {record:?}; it was removed with {stamp:?}, {removed_at:?} after the start, and nothing \
+                         has cut the host off since",
+                        text(key)
+                    ));
+                }
+                outdated.push(*host);
+            }
+        }
+        outdated.dedup();
+        Ok(outdated)
+    }
+
+    fn check_values(&self, held: &[(Host, BTreeMap<Vec<u8>, Held>)]) -> Result<(), String> {
+        for (host, held) in held {
+            for (key, record) in held {
+                let Some(value) = &record.value else { continue };
+                let written = self.written.get(&(key.clone(), record.version.0));
+                if !written.is_some_and(|written| written.contains(value)) {
+                    return err(format!("host {host} has {:?} = {record:?}, which nobody wrote", text(key)));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn check_required(
+        &mut self,
+        now: Duration,
+        held: &[(Host, BTreeMap<Vec<u8>, Held>)],
+        fastest: Time,
+        plan: &Plan,
+    ) -> Result<(), String> {
+        let all = held.iter().map(|(_, held)| held).chain(self.kept.values());
+        let mut latest: BTreeMap<&Vec<u8>, &Held> = BTreeMap::new();
+        for (key, record) in all.flatten().filter(|(key, _)| !expires(key)) {
+            let known = latest.entry(key).or_insert(record);
+            if record.version > known.version {
+                *known = record;
+            }
+        }
+        for (key, record) in &latest {
+            let removed = record.value.is_none();
+            let is_over = removed && self.forgotten.get(*key).is_some_and(|stamp| *stamp >= record.version.0);
+            let need = self.required.get_mut(*key);
+            match need {
+                Some(need) if need.version <= record.version => {
+                    *need = Need { version: record.version, removed, met_at: now };
+                }
+                None if !is_over
+                    && self.forgotten.get(*key).is_none_or(|stamp| *stamp < record.version.0) =>
+                {
+                    self.required
+                        .insert((*key).clone(), Need { version: record.version, removed, met_at: now });
+                }
+                Some(_) | None => {}
+            }
+        }
+        for (key, need) in &self.required {
+            let is_over =
+                need.removed && need.version.0.time().saturating_add(plan.tombstone_retention) <= fastest;
+            if !is_over && now > need.met_at + UNSEEN_MAX {
+                return err(format!(
+                    "{:?}: the write {need:?} is lost; the latest that any node has is {:?}",
+                    text(key),
+                    latest.get(key)
+                ));
+            }
+        }
+        let forgotten = &mut self.forgotten;
+        self.required.retain(|key, need| {
+            let is_over =
+                need.removed && need.version.0.time().saturating_add(plan.tombstone_retention) <= fastest;
+            if is_over {
+                let stamp = forgotten.entry(key.clone()).or_insert(need.version.0);
+                *stamp = need.version.0.max(*stamp);
+            }
+            !is_over
+        });
+        Ok(())
+    }
+
+    fn check_machine(&mut self, now: Duration, machine: &Machine, plan: &Plan) -> Result<(), String> {
+        let Some(node) = &machine.node else { return Ok(()) };
+        let (host, time) = (machine.id, machine.time(now));
+        for backlog in node.backlogs() {
+            if backlog.held > backlog.bound {
+                return err(format!(
+                    "host {host}: {} {}, {} are the most",
+                    backlog.held, backlog.what, backlog.bound
+                ));
+            }
+        }
+        for replica in node.replicas() {
+            let stats = replica.stats();
+            if stats.used_bytes > stats.size_bytes {
+                return err(format!(
+                    "host {host}: zone {:?} is larger than it is: {stats:?}",
+                    replica.name()
+                ));
+            }
+            self.evicted.0 |= replica.name() == STICKY && stats.evicted > 0;
+            self.evicted.1 |= replica.name() == LIMIT && stats.evicted > 0;
+        }
+        for (session, entry) in
+            node.sticky(STICKY).iter().flat_map(|zone| zone.iter(time).collect::<Vec<_>>())
+        {
+            let learned = self.learned.get(&*session);
+            if !learned.is_some_and(|servers| servers.contains(&*entry.server)) {
+                return err(format!(
+                    "host {host}: session {:?} belongs to {entry:?}, which nobody taught",
+                    text(&session)
+                ));
+            }
+        }
+        let Some(limit) = node.limit(LIMIT) else { return Ok(()) };
+        for (key, &arrival) in &self.arrivals {
+            let view = limit.check(key, &Check { cost: 0, ..Check::default() }, time).reset();
+            if !view.is_zero() {
+                let excess = time.saturating_add(view).saturating_sub(arrival);
+                self.excess = self.excess.max(excess);
+                if plan.excess_max.is_some_and(|max| excess > max) {
+                    return err(format!(
+                        "host {host}: its view of {:?} is {excess:?} beyond the truth, {:?} are the most",
+                        text(key),
+                        plan.excess_max
+                    ));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Checks that the vectors of a node have not gone back since the last look.
+    pub(super) fn check_vectors(&mut self, machine: &Machine) -> Result<(), String> {
+        let Some(node) = &machine.node else { return Ok(()) };
+        for (zone, replica) in [KEYVAL, STICKY, LIMIT].into_iter().zip(node.replicas()) {
+            let vector = replica.vector();
+            let before = self.vectors.insert((machine.id, zone), (machine.runs, vector.clone()));
+            let Some((_, before)) = before.filter(|(runs, _)| *runs == machine.runs) else { continue };
+            for (origin, seq) in before.iter() {
+                let now = vector.get(origin);
+                let is_forgotten = now == 0 && self.origins.len() >= ORIGINS_MIN;
+                if now < seq && !is_forgotten {
+                    return err(format!(
+                        "host {}: the vector of zone {zone:?} went back from {seq} to {now} of {origin}",
+                        machine.id
+                    ));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// What must be true in the end: all nodes have what is required. That they have the same, their digests say.
+    pub(super) fn check_end(&self, now: Duration, machines: &[Machine]) -> Result<(), String> {
+        for machine in machines.iter().filter(|machine| machine.node.is_some()) {
+            let held = self.held(now, machine);
+            for (key, need) in self.required.iter().filter(|(_, need)| !need.removed) {
+                let has = held.get(key);
+                if has.is_none_or(|has| has.version < need.version) {
+                    return err(format!(
+                        "host {}: {:?} is {has:?}, but {need:?} was acknowledged",
+                        machine.id,
+                        text(key)
+                    ));
+                }
+            }
+            for (key, has) in held.iter().filter(|(_, has)| has.value.is_some()) {
+                if let Some(need) =
+                    self.required.get(key).filter(|need| need.removed && need.version > has.version)
+                {
+                    return err(format!(
+                        "host {}: {:?} is {has:?}, but was removed: {need:?}",
+                        machine.id,
+                        text(key)
+                    ));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// How far the nodes' views of a limit are apart, at most.
+pub(super) fn spread(now: Duration, machines: &[Machine], truth: &Truth) -> Duration {
+    let limits: Vec<_> = machines
+        .iter()
+        .filter_map(|machine| Some((machine.time(now), machine.node.as_ref()?.limit(LIMIT)?)))
+        .collect();
+    let peek = Check { cost: 0, ..Check::default() };
+    let spread_of = |key: &Vec<u8>| {
+        let arrivals =
+            limits.iter().map(|(time, limit)| time.saturating_add(limit.check(key, &peek, *time).reset()));
+        let (first, last) = (arrivals.clone().min()?, arrivals.max()?);
+        Some(last.saturating_sub(first))
+    };
+    truth.arrivals.keys().filter_map(spread_of).max().unwrap_or_default()
+}
+
+/// The clock that is ahead of all others.
+pub(super) fn fastest(now: Duration, machines: &[Machine]) -> Time {
+    machines.iter().map(|machine| machine.time(now)).max().unwrap_or(Time::EPOCH)
+}
