@@ -152,26 +152,26 @@ pub(crate) fn change_pair(pair: &[AtomicU64; 2], seen: [u64; 2], to: [u64; 2]) -
     #[cfg(all(target_arch = "x86_64", not(loom), not(miri)))]
     if std::arch::is_x86_feature_detected!("cmpxchg16b") && std::ptr::from_ref(pair).addr().is_multiple_of(16)
     {
-        let changed: u8;
+        let changed: u64;
         // SAFETY: the instruction exists (asked above) and its operand is 16 bytes, aligned to 16 (asked above), of atomics that live as long
-        // as `pair`; on x86-64 locked accesses of different sizes to the same bytes are coherent with each other. `rbx`, which the compiler keeps to
-        // itself, is put back.
+        // as `pair`; on x86-64 locked accesses of different sizes to the same bytes are coherent with each other. `rbx`, which cannot be named as an operand, is
+        // put back. All registers are named, since the compiler may choose `rbx` for one that is not: the address would be gone after the exchange.
         unsafe {
             std::arch::asm!(
-                "xchg {low}, rbx",
-                "lock cmpxchg16b [{pair}]",
-                "sete {changed}",
-                "mov rbx, {low}",
-                low = inout(reg) to[0] => _,
-                in("rcx") to[1],
+                "xchg rsi, rbx",
+                "lock cmpxchg16b [rdi]",
+                "sete cl",
+                "mov rbx, rsi",
+                inout("rsi") to[0] => _,
+                inout("rcx") to[1] => changed,
                 inout("rax") seen[0] => _,
                 inout("rdx") seen[1] => _,
-                pair = in(reg) std::ptr::from_ref(pair),
-                changed = out(reg_byte) changed,
+                in("rdi") std::ptr::from_ref(pair),
                 options(nostack),
             );
         }
-        return Some(changed != 0);
+        // The lowest byte of it.
+        return Some(changed as u8 != 0);
     }
     let _ = (pair, seen, to);
     None
