@@ -58,3 +58,40 @@ fn commands_marked_as_tested_work() {
     }
     assert!(count > 0, "the README has a cluster by hand");
 }
+
+/// The tests that a row of a table names, as (file, test); a file alone as (file, "").
+fn named_tests(row: &str) -> Vec<(&str, &str)> {
+    let mut file = "";
+    let mut named = Vec::new();
+    for span in row.split('`').skip(1).step_by(2) {
+        if span.ends_with(".rs") {
+            file = span;
+            named.push((file, ""));
+        } else if !file.is_empty() {
+            named.push((file, span));
+        }
+    }
+    named
+}
+
+#[test]
+fn each_promise_names_tests_that_exist() {
+    let semantics = std::fs::read_to_string(tests::root().join("docs/semantics.md")).expect("the document");
+    let contract =
+        semantics.split("## The contract, promise by promise").nth(1).expect("the section is there");
+    let rows: Vec<_> = contract.lines().filter(|line| line.starts_with("| ")).skip(1).collect();
+    assert!(rows.len() > 10, "the table is there");
+    for row in rows {
+        let named = named_tests(row);
+        assert!(!named.is_empty() || row.contains("simulation"), "{row}");
+        for (file, test) in named {
+            let text = std::fs::read_to_string(tests::root().join(file));
+            let text = text.unwrap_or_else(|error| panic!("{file}: {error}, named in: {row}"));
+            assert!(test.is_empty() || text.contains(&format!("fn {test}(")), "{file} has no {test}: {row}");
+        }
+    }
+    assert_eq!(
+        named_tests("| `state` | `a/b.rs` `c` `d`; `e.rs` |"),
+        [("a/b.rs", ""), ("a/b.rs", "c"), ("a/b.rs", "d"), ("e.rs", "")]
+    );
+}
