@@ -363,8 +363,8 @@ impl Outbound {
             }
             if !link.joined && link.position >= link.joined_through {
                 link.joined = true;
-                let covers = [(own, link.joined_through)].into_iter().collect();
-                return Some(end(zone, 0, &covers, 0));
+                // It covers nothing: the peer's vector has moved with the batches, unless its zone was too full for one.
+                return Some(end(zone, 0, &VersionVector::default(), 0));
             }
         }
         None

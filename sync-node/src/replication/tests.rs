@@ -514,6 +514,29 @@ fn a_catch_up_does_not_cover_what_a_full_zone_refused_of_the_stream() {
     assert_eq!(Replica::vector(zone.as_ref()).get(origin), 100, "not through the batch that was refused");
 }
 
+/// Found by the simulation, seed 1119: the end of what was streamed covered what the zone had refused.
+#[test]
+fn joining_does_not_cover_what_a_full_zone_refused() {
+    let mut net = Net::new(vec![node(1), node_of(2, "test", 32 << 10)]);
+    let now = net.now();
+    let zone = Arc::clone(&net.nodes[1].keyval);
+    let full = (0..).find(|i| zone.set(format!("key-{i}"), [b'x'; 500], now.time, Expiry::Never).is_err());
+    net.set(0, "late", &"y".repeat(500));
+    net.nodes[0].shared.publish(0, now);
+    net.mesh();
+    net.settle();
+    assert!(net.links.iter().all(|link| link.joined));
+    assert_eq!(net.get(1, "late"), None, "there is no room");
+    let origin = net.nodes[0].shared.identity.origin;
+    assert_eq!(Replica::vector(zone.as_ref()).get(origin), 0, "it is missing, and known to be");
+    for i in 0..full.expect("it gets full") {
+        zone.remove(format!("key-{i}"), net.now().time).expect("there is room for that");
+    }
+    net.settle();
+    assert!(net.get(1, "late").is_some(), "it comes when there is room");
+    net.assert_equal();
+}
+
 #[test]
 fn who_does_not_belong_is_refused_with_the_reason() {
     let refusal = |a: TestNode, b: TestNode| {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::{CHECK, Event, SETTLE_MAX, World};
-use crate::simulation::host::{LIMIT, STICKY};
+use crate::simulation::host::{KEYVAL, LIMIT, STICKY};
 use crate::simulation::truth::{fastest, spread};
 
 impl World {
@@ -104,6 +104,25 @@ impl World {
                 );
             }
         }
-        text
+        text + &self.differences()
+    }
+
+    /// Some keys that are not everywhere the same.
+    fn differences(&self) -> String {
+        const KEYS: usize = 5;
+        let now = fastest(self.now, &self.machines);
+        let mut records: BTreeMap<Vec<u8>, BTreeMap<usize, String>> = BTreeMap::new();
+        let nodes = || self.machines.iter().filter_map(|machine| Some((machine.id, machine.node.as_ref()?)));
+        for (host, node) in nodes() {
+            for (key, entry) in node.keyval(KEYVAL).iter().flat_map(|zone| zone.iter(now)) {
+                let record = format!("{:?} of {} at {:?}", entry.value, entry.writer, entry.stamp);
+                records.entry(key.to_vec()).or_default().insert(host, record);
+            }
+        }
+        let count = nodes().count();
+        let differ =
+            |of: &BTreeMap<usize, String>| of.len() < count || of.values().collect::<BTreeSet<_>>().len() > 1;
+        let differing = records.iter().filter(|(_, of)| differ(of)).take(KEYS);
+        differing.map(|(key, of)| format!("key \"{}\": {of:#?}\n", key.escape_ascii())).collect()
     }
 }
