@@ -36,13 +36,28 @@ impl From<&Peer> for Established {
 pub(crate) enum End {
     /// In good order, and why.
     Closed(String),
-    /// `code` if one side refused the other; `frame` tells the peer, if it is the one to be told.
-    Failed { code: Option<Code>, message: String, frame: Option<Bytes> },
+    /// `code` if one side refused the other; `frame` tells the peer, if it is the one to be told; `cause` is a word for counters.
+    Failed { code: Option<Code>, cause: &'static str, message: String, frame: Option<Bytes> },
 }
+
+/// The cause of an end that nobody decided: the connection broke, or was closed without a goodbye.
+const LOST: &str = "lost";
 
 impl End {
     pub(crate) fn failed(message: impl Into<String>) -> Self {
-        Self::Failed { code: None, message: message.into(), frame: None }
+        Self::failed_by(LOST, message)
+    }
+
+    pub(crate) fn failed_by(cause: &'static str, message: impl Into<String>) -> Self {
+        Self::Failed { code: None, cause, message: message.into(), frame: None }
+    }
+
+    /// Why this link was refused or lost, in a word for counters; `None` if nothing was wrong.
+    pub(crate) fn cause(&self) -> Option<&'static str> {
+        match self {
+            Self::Closed(_) | Self::Failed { code: Some(Code::Self_ | Code::ShuttingDown), .. } => None,
+            Self::Failed { cause, .. } => Some(cause),
+        }
     }
 
     fn closed_by_peer() -> Self {
@@ -50,7 +65,7 @@ impl End {
     }
 
     fn no_hello(patience: std::time::Duration) -> Self {
-        Self::failed(format!("it sent no Hello within {patience:?}"))
+        Self::failed_by("no_hello", format!("it sent no Hello within {patience:?}"))
     }
 
     /// The frames that still go to the peer before the connection is closed. `next` is what the machine has to say.
@@ -64,6 +79,28 @@ impl End {
 
 impl From<LinkError> for End {
     fn from(error: LinkError) -> Self {
-        Self::Failed { code: Some(error.code()), message: error.to_string(), frame: error.frame() }
+        let cause = match &error {
+            LinkError::Refused { code, .. } => word(*code),
+            LinkError::RefusedByPeer { .. } => "refused_by_peer",
+        };
+        Self::Failed { code: Some(error.code()), cause, message: error.to_string(), frame: error.frame() }
+    }
+}
+
+/// A code as a cause.
+fn word(code: Code) -> &'static str {
+    match code {
+        Code::Unspecified => "other",
+        Code::Version => "version",
+        Code::Cluster => "cluster",
+        Code::Self_ => "self",
+        Code::Departed => "departed",
+        Code::Malformed => "malformed",
+        // As against a limit of connections.
+        Code::Limit => "too_large",
+        Code::Clock => "clock",
+        Code::ShuttingDown => "shutting_down",
+        Code::Duplicate => "duplicate",
+        Code::Internal => "internal",
     }
 }

@@ -22,6 +22,7 @@ mod pki;
 mod process;
 mod repository;
 pub mod simulation;
+mod stranger;
 mod traffic;
 mod wait;
 
@@ -35,5 +36,6 @@ pub use node::Node;
 pub use pki::{Authority, Identity};
 pub use process::{Process, Signal};
 pub use repository::{Fence, fences, files, root};
+pub use stranger::Stranger;
 pub use traffic::{Acknowledged, Writers};
 pub use wait::{Elapsed, since_1970, wait_for};

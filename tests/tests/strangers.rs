@@ -1,19 +1,14 @@
 //! What comes from a socket that is no node of ours: another protocol version, garbage, a stalled peer.
 
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::time::Duration;
+use std::io::Read;
+use std::net::TcpListener;
 
 use bytes::Bytes;
-use sync_proto::framing::FrameBuffer;
 use sync_proto::wire::frame::Kind;
 use sync_proto::wire::refuse::Code;
 use sync_proto::wire::{Batch, Heartbeat, Hello, Zone, ZoneKind};
-use sync_proto::{BatchEncoder, DEFAULT_FRAME_LIMIT, Message, RowRef, VERSION, decode, encode};
-use tests::{Cluster, Config, Encryption, Node, SYNC_PORT, put_reaches, since_1970};
-
-/// More than a node takes to answer, or to give up on a handshake where the test sets a short time-out.
-const LIMIT: Duration = Duration::from_secs(30);
+use sync_proto::{BatchEncoder, DEFAULT_FRAME_LIMIT, Message, RowRef, VERSION, encode};
+use tests::{Cluster, Config, Encryption, Node, SYNC_PORT, Stranger, put_reaches, since_1970};
 
 const ZONES: &str = "[[keyval_zone]]\nname = \"one\"\nsize = \"1m\"\n";
 
@@ -49,62 +44,6 @@ fn hello(version: u32) -> Hello {
         origin: 0x5354_5241_4e47_4552,
         node: "stranger".to_owned(),
         ..Hello::default()
-    }
-}
-
-/// A connection that speaks frames, or anything else, with a time-out on every read.
-struct Stranger {
-    socket: TcpStream,
-    frames: FrameBuffer,
-}
-
-impl Stranger {
-    fn new(socket: TcpStream) -> Self {
-        socket.set_read_timeout(Some(LIMIT)).expect("a time-out");
-        Self { socket, frames: FrameBuffer::new(DEFAULT_FRAME_LIMIT) }
-    }
-
-    fn dial(address: SocketAddr) -> Self {
-        Self::new(TcpStream::connect(address).expect("the node listens"))
-    }
-
-    /// The node may hang up while we still talk.
-    fn say(&mut self, bytes: &[u8]) {
-        let _ = self.socket.write_all(bytes);
-    }
-
-    /// The next frame; `None` when the node hangs up.
-    fn hear(&mut self) -> Option<Message> {
-        let mut buffer = [0; 4096];
-        loop {
-            if let Some(body) = self.frames.next_frame().expect("nodes speak the protocol") {
-                return Some(decode(body).expect("nodes speak the protocol"));
-            }
-            match self.socket.read(&mut buffer) {
-                Ok(0) => return None,
-                Ok(count) => self.frames.push(&buffer[..count]),
-                Err(e) if e.kind() == std::io::ErrorKind::ConnectionReset => return None,
-                Err(e) => panic!("waited {LIMIT:?} for the node to answer or hang up: {e}"),
-            }
-        }
-    }
-
-    /// What the node says when it refuses, after whatever it says before; then it hangs up.
-    fn hear_refusal(&mut self) -> (Code, String) {
-        loop {
-            match self.hear() {
-                Some(Message::Refuse(refuse)) => {
-                    assert!(self.hear().is_none(), "Refuse is the last frame");
-                    return (refuse.code(), refuse.message);
-                }
-                Some(_) => {}
-                None => panic!("the node hung up without saying why"),
-            }
-        }
-    }
-
-    fn local(&self) -> String {
-        self.socket.local_addr().expect("a connected socket").to_string()
     }
 }
 

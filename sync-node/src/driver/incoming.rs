@@ -46,12 +46,23 @@ pub(super) async fn run(hub: Arc<Hub>, accepted: Accepted) {
     .await;
     let Session { address, link, .. } = session;
     let peer = link.machine().lock().peer().map_or_else(|| "unknown".to_owned(), |peer| peer.name.clone());
+    let unlogged = hub.count_end(&end);
     match end {
         End::Closed(reason) => info!(peer = address, name = peer, reason, "link from peer closed"),
         End::Failed { code: Some(Code::Self_), .. } => debug!(peer = address, "this node dialled itself"),
-        End::Failed { message, .. } => {
-            warn!(peer = address, name = peer, error = message, "link from peer failed");
-        }
+        End::Failed { message, .. } => match unlogged {
+            Some(0) => warn!(peer = address, name = peer, error = message, "link from peer failed"),
+            Some(others) => {
+                warn!(
+                    peer = address,
+                    name = peer,
+                    error = message,
+                    others,
+                    "link from peer failed, as others before"
+                );
+            }
+            None => debug!(peer = address, name = peer, error = message, "link from peer failed"),
+        },
     }
     link.ended();
     hub.forget(id);

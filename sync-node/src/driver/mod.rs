@@ -234,7 +234,12 @@ impl Hub {
         }
     }
 
-    /// Connections that came to nothing, by cause.
+    /// Counts the end of a link by its cause, if something was wrong. If it should be logged: how many of the same cause were not before it.
+    fn count_end(&self, end: &End) -> Option<u64> {
+        self.refusals.lock().handle(self.now().elapsed, end.cause()?)
+    }
+
+    /// Connections and links that came to nothing, by cause.
     pub(crate) fn refusals(&self) -> BTreeMap<&'static str, u64> {
         self.refusals.lock().counts()
     }
@@ -284,8 +289,13 @@ impl From<sync_transport::Error> for End {
             sync_transport::Error::NotFrames { .. } => Code::Malformed,
             // A refusal too, told by TLS itself.
             error if error.is_handshake_failure() => {
-                return Self::Failed { code: Some(Code::Unspecified), message, frame: None };
+                let cause = error.refusal().unwrap_or("other");
+                return Self::Failed { code: Some(Code::Unspecified), cause, message, frame: None };
             }
+            sync_transport::Error::IdleTimeout { .. } | sync_transport::Error::WriteTimeout { .. } => {
+                return Self::failed_by("stalled", message);
+            }
+            sync_transport::Error::FrameTruncated { .. } => return Self::failed_by("truncated", message),
             _ => return Self::failed(message),
         };
         LinkError::Refused { code, message }.into()

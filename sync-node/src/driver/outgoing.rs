@@ -27,7 +27,10 @@ pub(super) async fn run(hub: Arc<Hub>, link: LinkId, target: Target) {
         Ok(connection) => {
             hub.connected(link, &connection);
             let (sender, receiver) = connection.split();
-            serve(&hub, link, &target, sender, receiver, closing).await
+            let end = serve(&hub, link, &target, sender, receiver, closing).await;
+            // Logged when it is news.
+            hub.count_end(&end);
+            end
         }
         Err(end) => end,
     };

@@ -1,4 +1,4 @@
-//! Connections that were refused: all are counted, some are logged.
+//! Connections that were refused, and links that failed: all are counted, some are logged.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

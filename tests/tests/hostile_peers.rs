@@ -1,0 +1,276 @@
+//! Peers that attack: each is refused for what it does, the refusal is counted by its cause, and the cluster goes on.
+//!
+//! Over plain text, where anybody is a peer: what TLS keeps out never comes so far.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde_json::{Value, json};
+use sync_proto::wire::frame::Kind;
+use sync_proto::wire::refuse::Code;
+use sync_proto::wire::{CatchUpEnd, Goodbye, Heartbeat, Hello, Known, Zone, ZoneKind, ZoneVector};
+use sync_proto::{BatchEncoder, DEFAULT_FRAME_LIMIT, Message, RowRef, VERSION, encode};
+use tests::{Cluster, Config, Encryption, Node, SYNC_PORT, Stranger, put_reaches, since_1970, wait_for};
+
+const LIMIT: Duration = Duration::from_secs(30);
+
+const ZONES: &str = r#"
+    [[keyval_zone]]
+    name = "one"
+    size = "1m"
+
+    [[limit_req_zone]]
+    name = "req"
+    size = "1m"
+    rate = "1r/m"
+    burst = 1000
+"#;
+
+/// The zones of the attacker's Hello, in this order.
+const ONE: u32 = 0;
+const REQ: u32 = 1;
+/// A zone that nobody else has.
+const NOWHERE: u32 = 2;
+const ORIGIN: u64 = 0x4154_5441_434b_4552;
+
+fn start(cluster: &Cluster, zone_sync: &[&str]) -> [Node; 2] {
+    let mut nodes = ["a", "b"].map(|name| {
+        let mut config = Config { encryption: Encryption::Plain, ..cluster.config(name) };
+        config.zone_sync.retain(|line| !zone_sync.iter().any(|other| key_of(other) == key_of(line)));
+        config.zone_sync.extend(zone_sync.iter().map(|line| (*line).to_owned()));
+        cluster.start_with(config)
+    });
+    nodes.iter_mut().for_each(Node::wait_ready);
+    nodes
+}
+
+fn key_of(line: &str) -> Option<&str> {
+    line.split('=').next().map(str::trim)
+}
+
+fn clock_us() -> u64 {
+    u64::try_from(since_1970().as_micros()).expect("microseconds fit")
+}
+
+fn hello() -> Hello {
+    let zone = |name: &str, kind: ZoneKind| Zone { name: name.to_owned(), kind: kind.into(), vector: vec![] };
+    Hello {
+        version: VERSION,
+        cluster: "edge".to_owned(),
+        origin: ORIGIN,
+        node: "attacker".to_owned(),
+        clock_us: clock_us(),
+        zones: vec![
+            zone("one", ZoneKind::Keyval),
+            zone("req", ZoneKind::Limit),
+            zone("nowhere", ZoneKind::Keyval),
+        ],
+        ..Hello::default()
+    }
+}
+
+fn heartbeat(vectors: Vec<ZoneVector>) -> Bytes {
+    encode(&Kind::Heartbeat(Heartbeat { clock_us: clock_us(), vectors, ..Heartbeat::default() }))
+}
+
+/// A peer that was let in, and has said nothing wrong yet.
+fn active(cluster: &Cluster) -> Stranger {
+    let mut peer = Stranger::dial(cluster.loopback("a").port(SYNC_PORT));
+    peer.say(&encode(&Kind::Hello(hello())));
+    let Some(Message::Hello(_)) = peer.hear() else { panic!("a Hello is answered with a Hello") };
+    peer.say(&heartbeat(vec![]));
+    peer
+}
+
+fn batch(zone: u32, from_seq_excluded: u64, rows: &[RowRef<'_>]) -> Bytes {
+    let mut batch = BatchEncoder::new(zone, from_seq_excluded, ORIGIN, DEFAULT_FRAME_LIMIT);
+    assert!(rows.iter().all(|row| batch.push(row)), "a few rows fit");
+    batch.finish()
+}
+
+fn pair(key: &str, ahead: Duration) -> RowRef<'_> {
+    let stamp_ms = since_1970() + ahead;
+    RowRef {
+        key: key.as_bytes(),
+        value: b"hostile",
+        stamp: u64::try_from(stamp_ms.as_millis()).expect("milliseconds fit") << 16,
+        ..RowRef::default()
+    }
+}
+
+fn refusals(node: &Node) -> Value {
+    node.api.status().expect("an answer").document["refusals"].clone()
+}
+
+fn count(node: &Node, cause: &str) -> u64 {
+    refusals(node)[cause].as_u64().unwrap_or(0)
+}
+
+fn wait_counted(node: &Node, what: &str, cause: &str, expected: u64) {
+    wait_for(&format!("{what} to be counted as {cause}"), LIMIT, || {
+        if count(node, cause) >= expected { Ok(()) } else { Err(refusals(node).to_string()) }
+    });
+}
+
+/// Waits until the node has acknowledged so much of a zone on this link.
+fn hear_acknowledged(peer: &mut Stranger, zone: u32, through_seq: u64) {
+    loop {
+        match peer.hear() {
+            Some(Message::Acknowledge(found))
+                if found.zones.iter().any(|entry| entry.zone == zone && entry.through_seq >= through_seq) =>
+            {
+                return;
+            }
+            Some(Message::Acknowledge(_) | Message::Heartbeat(_)) => {}
+            other => panic!("{other:?} instead of an acknowledgement of {through_seq}"),
+        }
+    }
+}
+
+#[test]
+fn each_attack_is_refused_and_counted_by_its_cause() {
+    let cluster = Cluster::new(&["a", "b"], ZONES);
+    let nodes = start(&cluster, &[]);
+    let a = &nodes[0];
+    let address = cluster.loopback("a").port(SYNC_PORT);
+    let own = a.api.status().expect("an answer").document["origin"].clone();
+
+    let greetings: [(&str, Hello, Code, &str); 4] = [
+        ("another version", Hello { version: 0, ..hello() }, Code::Version, "version"),
+        ("another cluster", Hello { cluster: "other".to_owned(), ..hello() }, Code::Cluster, "cluster"),
+        ("a clock of 1970", Hello { clock_us: 1, ..hello() }, Code::Clock, "clock"),
+        ("2000 zones", Hello { zones: many_zones(2000), ..hello() }, Code::Limit, "too_large"),
+    ];
+    for (what, hello, code, cause) in greetings {
+        let before = count(a, cause);
+        let mut peer = Stranger::dial(address);
+        peer.say(&encode(&Kind::Hello(hello)));
+        let (heard, message) = peer.hear_refusal();
+        assert_eq!(heard, code, "{what}: {message}");
+        wait_counted(a, what, cause, before + 1);
+    }
+
+    let unasked = CatchUpEnd { zone: ONE, request: 77, vector: vec![], rows: 0 };
+    let attacks: [(&str, Bytes, Code, &str); 6] = [
+        ("a second Hello", encode(&Kind::Hello(hello())), Code::Malformed, "malformed"),
+        ("an unlisted zone", batch(99, 0, &[pair("x", Duration::ZERO)]), Code::Malformed, "malformed"),
+        ("an answer to nothing", encode(&Kind::CatchUpEnd(unasked)), Code::Malformed, "malformed"),
+        (
+            "a stamp of tomorrow",
+            batch(ONE, 0, &[pair("x", Duration::from_secs(86_400))]),
+            Code::Clock,
+            "clock",
+        ),
+        ("a frame of half a gigabyte", vec![0x80, 0x80, 0x80, 0x80, 0x02].into(), Code::Limit, "too_large"),
+        ("a length without end", vec![0xff; 16].into(), Code::Malformed, "malformed"),
+    ];
+    for (what, frame, code, cause) in attacks {
+        let before = count(a, cause);
+        let mut peer = active(&cluster);
+        peer.say(&frame);
+        let (heard, message) = peer.hear_refusal();
+        assert_eq!(heard, code, "{what}: {message}");
+        wait_counted(a, what, cause, before + 1);
+    }
+
+    // It says that it knows more of this node than there is: the node would believe it to be up to date.
+    let Some(own) = own.as_str().and_then(|own| u64::from_str_radix(own, 16).ok()) else {
+        panic!("no origin in the status: {own}");
+    };
+    let before = count(a, "malformed");
+    let mut peer = active(&cluster);
+    let vector = vec![Known { origin: own, through_seq: 1 << 40 }];
+    peer.say(&heartbeat(vec![ZoneVector { zone: ONE, vector }]));
+    assert_eq!(peer.hear_refusal().0, Code::Malformed);
+    wait_counted(a, "a false vector", "malformed", before + 1);
+
+    let mut peer = Stranger::dial(address);
+    peer.say(&encode(&Kind::Hello(hello()))[..10]);
+    drop(peer);
+    wait_counted(a, "a frame cut short", "truncated", 1);
+
+    assert_eq!(a.api.value("one", "x"), None, "nothing of it was applied");
+    put_reaches("one", "after-a", &nodes[0].api, &[&nodes[1].api]);
+    put_reaches("one", "after-b", &nodes[1].api, &[&nodes[0].api]);
+}
+
+fn many_zones(number: usize) -> Vec<Zone> {
+    let zone = |at| Zone { name: format!("zone-{at}"), kind: ZoneKind::Keyval.into(), vector: vec![] };
+    (0..number).map(zone).collect()
+}
+
+#[test]
+fn who_greets_too_slowly_is_given_up_however_steadily_it_drips() {
+    let cluster = Cluster::new(&["a", "b"], ZONES);
+    let nodes = start(&cluster, &["connect_timeout = \"2s\""]);
+    let address = cluster.loopback("a").port(SYNC_PORT);
+    // Held open until the node has given up on both.
+    let silent = Stranger::dial(address);
+    let mut drip = Stranger::dial(address);
+    let greeting = encode(&Kind::Hello(Hello { node: "x".repeat(200), ..hello() }));
+    let mut bytes = greeting.iter().cycle();
+    wait_for("the node to give up on both", LIMIT, || {
+        // Each byte is a sign of life; together they are no Hello in time.
+        drip.say(&[*bytes.next().expect("without end")]);
+        if count(&nodes[0], "no_hello") >= 2 { Ok(()) } else { Err(refusals(&nodes[0]).to_string()) }
+    });
+    drop(silent);
+    put_reaches("one", "after", &nodes[0].api, &[&nodes[1].api]);
+}
+
+#[test]
+fn what_is_replayed_or_comes_out_of_order_counts_once() {
+    let cluster = Cluster::new(&["a", "b"], ZONES);
+    let nodes = start(&cluster, &[]);
+    let mut peer = active(&cluster);
+    // A hundred requests of a minute each.
+    let debt = RowRef {
+        key: b"client",
+        debt_ns: 100 * 60_000_000_000,
+        tat_ns: u64::try_from(since_1970().as_nanos()).expect("nanoseconds fit") + 6_000_000_000_000,
+        ..RowRef::default()
+    };
+    let first = batch(REQ, 0, &[debt]);
+    peer.say(&first);
+    hear_acknowledged(&mut peer, REQ, 1);
+    let remaining = || {
+        let reply = nodes[0].api.post("/v1/limit_req/req", &json!({"key": "client", "cost": 0}));
+        reply.expect(200).json()["remaining"].as_u64().expect("a number")
+    };
+    let once = remaining();
+    assert!(once < 950, "{once}: the debt counts");
+    for _ in 0..3 {
+        peer.say(&first);
+    }
+    // Of a zone that only the attacker has, and beyond a gap: the first is skipped, the second moves no vector.
+    peer.say(&batch(NOWHERE, 0, &[pair("nowhere", Duration::ZERO)]));
+    peer.say(&batch(ONE, 2, &[pair("third", Duration::ZERO)]));
+    peer.say(&batch(ONE, 0, &[pair("first", Duration::ZERO)]));
+    hear_acknowledged(&mut peer, ONE, 1);
+    let twice = remaining();
+    assert!(twice >= once, "{once} were left, then {twice}: a replayed debt counted again");
+    for key in ["first", "third"] {
+        assert_eq!(nodes[0].api.value("one", key).as_deref(), Some("hostile"));
+    }
+    peer.say(&batch(ONE, 1, &[pair("second", Duration::ZERO)]));
+    hear_acknowledged(&mut peer, ONE, 2);
+    peer.say(&encode(&Kind::Goodbye(Goodbye { reason: "done".to_owned() })));
+    while peer.hear().is_some() {}
+}
+
+#[test]
+fn a_flood_of_refusals_fills_no_log() {
+    const ATTEMPTS: u64 = 60;
+    let cluster = Cluster::new(&["a", "b"], ZONES);
+    let nodes = start(&cluster, &[]);
+    for _ in 0..ATTEMPTS {
+        let mut peer = Stranger::dial(cluster.loopback("a").port(SYNC_PORT));
+        peer.say(&encode(&Kind::Hello(Hello { version: 99, ..hello() })));
+        peer.hear_refusal();
+    }
+    wait_counted(&nodes[0], "the flood", "version", ATTEMPTS);
+    let log = nodes[0].log();
+    let lines = log.lines().filter(|line| line.contains("link from peer failed")).count() as u64;
+    assert!((1..ATTEMPTS).contains(&lines), "{lines} lines:\n{log}");
+    put_reaches("one", "after", &nodes[0].api, &[&nodes[1].api]);
+}
