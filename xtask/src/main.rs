@@ -1,6 +1,7 @@
 //! The menu of commands. `cargo xtask` shows it, `cargo xtask NAME...` runs some, `cargo xtask ci` runs all of them: that is what
 //! CI calls, so whoever passes it here passes it there.
 
+mod fuzz;
 mod mutations;
 
 use std::path::Path;
@@ -22,8 +23,11 @@ const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 /// `cargo xtask mutations`; not part of `ci`, for it compiles the workspace a dozen times.
 const MUTATIONS: &str = "mutations";
 
+/// `cargo xtask fuzz`, and part of `ci`.
+const FUZZ: &str = "fuzz";
+
 /// In the order of `ci`: what fails often and fast comes first.
-const STEPS: [Step; 9] = [
+const STEPS: [Step; 10] = [
     Step {
         name: "format",
         why: "one layout, so that a change shows nothing but the change",
@@ -73,6 +77,12 @@ const STEPS: [Step; 9] = [
         commands: &["cargo run --release -p tests --bin simulate -- --seeds 150"],
     },
     Step {
+        name: FUZZ,
+        why: "frames and rows, mutated where that reaches new code; `fuzz --seconds N` for longer than 5 s a target",
+        environment: &[],
+        commands: &["cargo xtask fuzz --seconds 5"],
+    },
+    Step {
         name: "package",
         why: "each library as crates.io would get it, built from what is in the archive",
         environment: &[],
@@ -97,6 +107,18 @@ fn main() -> ExitCode {
     if wanted == [MUTATIONS] {
         let found = mutations::run(Path::new(ROOT));
         return if found { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+    }
+    if let [FUZZ, rest @ ..] = &wanted.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        let seconds = match rest {
+            [] => Some(fuzz::SECONDS),
+            ["--seconds", seconds] => seconds.parse().ok().filter(|&seconds| seconds > 0),
+            _ => None,
+        };
+        let Some(seconds) = seconds else {
+            eprintln!("usage: cargo xtask fuzz [--seconds N]");
+            return ExitCode::FAILURE;
+        };
+        return if fuzz::run(Path::new(ROOT), seconds) { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     }
     let mut steps = Vec::new();
     for name in &wanted {
