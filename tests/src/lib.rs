@@ -18,6 +18,7 @@ mod config;
 mod dns;
 mod loopback;
 mod node;
+pub mod over_admission;
 mod pki;
 mod process;
 mod repository;
