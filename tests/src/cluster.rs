@@ -93,6 +93,7 @@ impl Cluster {
             zones: self.zones.clone(),
             write: true,
             api: vec![],
+            launcher: vec![],
         }
     }
 
@@ -113,11 +114,7 @@ impl Cluster {
             node.wait_ready();
         }
         for node in &nodes {
-            let expected = nodes.len() as u64 - 1;
-            wait_for(&format!("{} to see {expected} peers", node.name()), LIMIT, || {
-                let online = node.api.sync_figure("nodes_online");
-                if online == expected { Ok(()) } else { Err(format!("{online}:\n{}", node.log_end())) }
-            });
+            node.wait_online(nodes.len() as u64 - 1);
         }
         nodes
     }
