@@ -37,8 +37,8 @@ pub struct Status {
     pub handshakes_resumed: u64,
     /// TLS handshakes with peers that failed since the start.
     pub handshakes_failed: u64,
-    /// Connections that came to nothing since the start, by cause: failed handshakes (`name_not_allowed`, `certificate_revoked`, …), and those
-    /// above a limit.
+    /// Connections that came to nothing since the start, by cause: failed handshakes (`name_not_allowed`, `certificate_revoked`, …), those
+    /// above a limit, and greetings that were none or were refused (`no_greeting`, `malformed`, `too_large`, `version`, `cluster`, `clock`).
     pub refusals: BTreeMap<&'static str, u64>,
     /// Peers this node is connected to, each counted once, whatever the number of its links.
     pub nodes_online: u64,

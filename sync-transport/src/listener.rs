@@ -25,8 +25,10 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 const CONNECTIONS_MAX: usize = 1024;
 /// Handshakes at the same time unless set otherwise. Each costs about a millisecond of one processor.
 const HANDSHAKES_MAX: usize = 64;
-/// Pause after the system has run out of something that accepting needs (files, memory).
+/// Pause after the system has run out of something that accepting needs (files, memory). It doubles while that lasts: each try is a line of the log.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
+/// The longest such pause: how long peers wait at the most when the shortage ends.
+const EXHAUSTED_PAUSE_MAX: Duration = Duration::from_secs(2);
 
 /// How peers are accepted.
 #[derive(Clone, Debug)]
@@ -124,6 +126,7 @@ impl Listener {
     /// # Errors
     /// [`Error::Accept`] if the listening socket itself is broken; nobody will be accepted any more.
     pub async fn accept(&self) -> Result<Incoming, Error> {
+        let mut pause = EXHAUSTED_PAUSE;
         loop {
             let accepted = match &self.socket {
                 Bound::Tcp(listener) => listener.accept().await.and_then(|(stream, peer)| {
@@ -138,7 +141,7 @@ impl Listener {
             };
             match accepted {
                 Ok((socket, peer)) => return Ok(self.admit(socket, peer)),
-                Err(error) => self.survive(error).await?,
+                Err(error) => self.survive(error, &mut pause).await?,
             }
         }
     }
@@ -156,7 +159,7 @@ impl Listener {
 
     /// Decides which errors of accepting pass. Most belong to the one connection that was to be accepted
     /// (accept(2): "errors on the new socket"), some to a shortage that ends.
-    async fn survive(&self, error: io::Error) -> Result<(), Error> {
+    async fn survive(&self, error: io::Error, pause: &mut Duration) -> Result<(), Error> {
         use io::ErrorKind as Kind;
         match error.kind() {
             Kind::InvalidInput | Kind::Unsupported | Kind::NotConnected => {
@@ -172,7 +175,8 @@ impl Listener {
             | Kind::TimedOut => Ok(()),
             _ => {
                 tracing::warn!(address = %self.address, %error, "cannot accept for now");
-                sleep(EXHAUSTED_PAUSE).await;
+                sleep(*pause).await;
+                *pause = EXHAUSTED_PAUSE_MAX.min(*pause * 2);
                 Ok(())
             }
         }

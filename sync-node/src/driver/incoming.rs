@@ -45,16 +45,35 @@ pub(super) async fn run(hub: Arc<Hub>, accepted: Accepted) {
     })
     .await;
     let Session { address, link, .. } = session;
-    let peer = link.machine().lock().peer().map_or_else(|| "unknown".to_owned(), |peer| peer.name.clone());
-    match end {
-        End::Closed(reason) => info!(peer = address, name = peer, reason, "link from peer closed"),
-        End::Failed { code: Some(Code::Self_), .. } => debug!(peer = address, "this node dialled itself"),
-        End::Failed { message, .. } => {
-            warn!(peer = address, name = peer, error = message, "link from peer failed");
+    let name = link.machine().lock().peer().map(|peer| peer.name.clone());
+    match (end, name) {
+        (End::Failed { code: Some(Code::Self_), .. }, _) => debug!(peer = address, "this node dialled itself"),
+        (End::Failed { code, message: error, .. }, None) => match hub.refuse(cause(code)) {
+            Some(0) => warn!(peer = address, error, "link from peer failed"),
+            Some(others) => warn!(peer = address, error, others, "link from peer failed, as others before"),
+            None => debug!(peer = address, error, "link from peer failed"),
+        },
+        (End::Failed { message: error, .. }, Some(name)) => {
+            warn!(peer = address, name, error, "link from peer failed");
+        }
+        (End::Closed(reason), name) => {
+            info!(peer = address, name = name.unwrap_or_default(), reason, "link from peer closed");
         }
     }
     link.ended();
     hub.forget(id);
+}
+
+/// Why a greeting came to nothing, in a word for counters.
+fn cause(code: Option<Code>) -> &'static str {
+    match code {
+        None => "no_greeting",
+        Some(Code::Version) => "version",
+        Some(Code::Cluster) => "cluster",
+        Some(Code::Clock) => "clock",
+        Some(Code::Limit) => "too_large",
+        Some(_) => "malformed",
+    }
 }
 
 struct Session<'a> {

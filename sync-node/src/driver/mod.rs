@@ -229,9 +229,14 @@ impl Hub {
             }
             Err(error) => {
                 self.traffic.lock().closed.handshakes_failed += u64::from(error.is_handshake_failure());
-                self.refusals.lock().handle(self.now().elapsed, error.refusal()?)
+                self.refuse(error.refusal()?)
             }
         }
+    }
+
+    /// Counts a connection that came to nothing. If it should be logged: how many of the same cause were not before it.
+    fn refuse(&self, cause: &'static str) -> Option<u64> {
+        self.refusals.lock().handle(self.now().elapsed, cause)
     }
 
     /// Connections that came to nothing, by cause.

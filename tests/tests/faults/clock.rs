@@ -4,9 +4,14 @@ use tests::{Authority, Cluster, Config, Identity, digests_equal, put_reaches, wa
 
 use crate::{LIMIT, ZONES, impatient, start_all};
 
-/// Starts a command with its clock moved. The monotonic clock, by which timers run, is left alone.
+/// Starts a command with its clock moved. The monotonic clock, by which timers run, is left alone. The command `faketime` would stay the
+/// parent of what it starts, which would then outlive a kill.
 fn launcher(offset: &str) -> Vec<String> {
-    ["env", "DONT_FAKE_MONOTONIC=1", "faketime", "-f", offset].map(str::to_owned).to_vec()
+    let of_machine = std::fs::read_dir("/usr/lib").expect("every Debian has it").flatten();
+    let mut files = of_machine.map(|folder| folder.path().join("faketime/libfaketimeMT.so.1"));
+    let library = files.find(|file| file.exists()).expect("libfaketime (Debian: package faketime)");
+    let variables = [format!("LD_PRELOAD={}", library.display()), format!("FAKETIME={offset}")];
+    ["env".to_owned(), "DONT_FAKE_MONOTONIC=1".to_owned()].into_iter().chain(variables).collect()
 }
 
 fn refused_until_right(offset: &str) {

@@ -10,8 +10,8 @@ use crate::{LIMIT, ZONES, impatient, start_all};
 /// Descriptors that the node may have: a handful more than it needs itself.
 const DESCRIPTORS: u64 = 64;
 
-/// Connections to each of its ports, several times what it can take.
-const FLOOD: usize = 300;
+/// Connections to each of its ports: more than it can take, and not more than wait in the kernel (128 for the API).
+const FLOOD: usize = 100;
 
 fn flood(address: SocketAddr) -> Vec<TcpStream> {
     (0..FLOOD).map(|_| TcpStream::connect(address).expect("the kernel answers for the node")).collect()
@@ -36,7 +36,8 @@ fn links_stay_without_descriptors_and_new_ones_come_when_there_are_some_again() 
     a.wait_complaint(&["cannot accept", "too many open files", &loopback.port(SYNC_PORT).to_string()]);
     a.wait_complaint(&["cannot accept a connection to the api", "too many open files"]);
     let (used, lines, clock) = (a.usage(), complaints(&a), Elapsed::start());
-    assert_eq!(used.descriptors, DESCRIPTORS, "it has used all it may");
+    // One more may come from whoever started the test.
+    assert!(used.descriptors >= DESCRIPTORS, "it uses all it may: {used:?}");
 
     // A node that tries again and again at once would be on a processor for all of this time.
     const QUIET: Duration = Duration::from_secs(3);
