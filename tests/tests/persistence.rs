@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde_json::{Map, Value, json};
-use tests::{Cluster, Config, Ended, Node, SmallDisk, Writers, digests_equal, run_to_end, since_1970, wait_for};
+use tests::{
+    Cluster, Config, Ended, Node, SmallDisk, Writers, digests_equal, run_to_end, since_1970, wait_for,
+};
 
 const LIMIT: Duration = Duration::from_secs(60);
 

@@ -47,7 +47,9 @@ pub(super) async fn run(hub: Arc<Hub>, accepted: Accepted) {
     let Session { address, link, .. } = session;
     let name = link.machine().lock().peer().map(|peer| peer.name.clone());
     match (end, name) {
-        (End::Failed { code: Some(Code::Self_), .. }, _) => debug!(peer = address, "this node dialled itself"),
+        (End::Failed { code: Some(Code::Self_), .. }, _) => {
+            debug!(peer = address, "this node dialled itself")
+        }
         (End::Failed { code, message: error, .. }, None) => match hub.refuse(cause(code)) {
             Some(0) => warn!(peer = address, error, "link from peer failed"),
             Some(others) => warn!(peer = address, error, others, "link from peer failed, as others before"),

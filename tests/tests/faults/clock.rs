@@ -43,7 +43,11 @@ fn refused_until_right(offset: &str) {
     for node in [&a, &b] {
         wait_for("the status to say why", LIMIT, || {
             let status = node.api.status()?.document;
-            let errors = status["peers"].as_array().ok_or("no peers")?.iter().filter_map(|peer| peer["last_error"].as_str());
+            let errors = status["peers"]
+                .as_array()
+                .ok_or("no peers")?
+                .iter()
+                .filter_map(|peer| peer["last_error"].as_str());
             let said = errors.filter(|error| error.contains("clocks differ")).count();
             if said > 0 { Ok(()) } else { Err(status.to_string()) }
         });

@@ -31,7 +31,8 @@ fn a_full_disk_costs_neither_the_cluster_nor_the_file_anything() {
     let ballast = disk.path().join("ballast");
     let _ = std::fs::write(&ballast, vec![1; 4 << 20]);
     let value = "v".repeat(8_000);
-    let full = (0..300).find(|number| a.api.post(ONE, &json!({ format!("of-a-{number}"): value })).status == 507);
+    let full =
+        (0..300).find(|number| a.api.post(ONE, &json!({ format!("of-a-{number}"): value })).status == 507);
     assert!(full.is_some(), "the disk is full");
     a.wait_complaint(&["state file", "one.keyval", "cannot be written"]);
     let before = a.usage().memory_bytes;

@@ -1,6 +1,8 @@
 //! A network in namespaces: links that go down, packets that are lost one way, a path with little room.
 
-use tests::{Authority, Cluster, Config, Identity, Network, Node, SYNC_PORT, Writers, digests_equal, put_reaches};
+use tests::{
+    Authority, Cluster, Config, Identity, Network, Node, SYNC_PORT, Writers, digests_equal, put_reaches,
+};
 
 use crate::{ZONES, impatient, start_all};
 

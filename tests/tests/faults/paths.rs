@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use tests::{Cluster, Config, Fault, Loopback, Node, Proxy, SYNC_PORT, Writers, digests_equal, put_reaches, wait_for};
+use tests::{
+    Cluster, Config, Fault, Loopback, Node, Proxy, SYNC_PORT, Writers, digests_equal, put_reaches, wait_for,
+};
 
 use crate::{LIMIT, ZONES, impatient, start_all};
 

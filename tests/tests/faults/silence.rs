@@ -28,7 +28,9 @@ fn room_for_connections() -> usize {
     setrlimit(Resource::Nofile, Rlimit { current: Some(soft), ..limit }).expect("up to the hard limit");
     let count = CONNECTIONS.min(soft.saturating_sub(OTHER_DESCRIPTORS) as usize);
     if count < CONNECTIONS {
-        println!("only {count} connections instead of {CONNECTIONS}: the hard limit of descriptors is {soft}");
+        println!(
+            "only {count} connections instead of {CONNECTIONS}: the hard limit of descriptors is {soft}"
+        );
     }
     count
 }
