@@ -64,7 +64,12 @@ impl Process {
     /// # Panics
     /// If it has ended.
     pub fn usage(&self) -> Usage {
-        Usage::of(self.child.id()).unwrap_or_else(|| panic!("{} has ended:\n{}", self.name, self.log_end()))
+        self.try_usage().unwrap_or_else(|| panic!("{} has ended:\n{}", self.name, self.log_end()))
+    }
+
+    /// What it uses; `None` if it has ended.
+    pub fn try_usage(&self) -> Option<Usage> {
+        Usage::of(self.child.id())
     }
 
     /// Sends a signal.
