@@ -117,7 +117,7 @@ impl Way {
 }
 
 impl State {
-    fn end_all(&mut self) {
+    fn end_all(&self) {
         for socket in self.open.values().flatten() {
             // One that has ended already cannot be ended.
             let _ = socket.shutdown(Shutdown::Both);

@@ -136,7 +136,7 @@ impl Site {
     }
 
     /// Whether a node is ready; the load may use it from then on.
-    pub(super) fn try_open(&mut self, node: usize) -> bool {
+    pub(super) fn try_open(&self, node: usize) -> bool {
         let ready = self.apis[node].ready().is_ok();
         if ready {
             self.open[node].store(true, Ordering::Relaxed);
