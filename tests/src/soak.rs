@@ -94,6 +94,7 @@ pub fn soak(options: Options, mut say: impl FnMut(&str)) -> Report {
         if now >= duration {
             break;
         }
+        site.revive();
         faults.advance(now, &mut site);
         if now >= sample_at {
             sample_at += interval;
@@ -111,7 +112,7 @@ pub fn soak(options: Options, mut say: impl FnMut(&str)) -> Report {
     let writes = load.writes();
     let ledgers = load.stop();
     say("everything is put right; waiting for the nodes to become equal");
-    let mut violations = site.panics();
+    let mut violations = site.misdeeds();
     violations.extend(settle(&site));
     violations.extend(ledgers.iter().flat_map(|ledger: &Ledger| ledger.violations(&site, clock)));
     violations.extend(samples.violations());

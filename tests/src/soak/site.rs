@@ -32,7 +32,8 @@ pub(super) struct Site {
     /// Which nodes the load may use.
     open: Arc<[AtomicBool]>,
     restarts: Vec<u64>,
-    panics: Vec<String>,
+    /// What nodes did that no node may do.
+    misdeeds: Vec<String>,
     /// By who dials and who is dialled.
     ways: BTreeMap<(usize, usize), Proxy>,
     names: Vec<String>,
@@ -60,7 +61,7 @@ impl Site {
             apis: names.iter().map(api).collect(),
             open: names.iter().map(|_| AtomicBool::new(true)).collect(),
             restarts: vec![0; count],
-            panics: Vec::new(),
+            misdeeds: Vec::new(),
             ways,
             names,
             cluster,
@@ -129,7 +130,7 @@ impl Site {
     pub(super) fn restart(&mut self, node: usize, limit: Duration) {
         if let Some(mut old) = self.nodes[node].take() {
             old.wait_end(limit);
-            self.panics.extend(panic_of(&old));
+            self.misdeeds.extend(panic_of(&old));
         }
         self.nodes[node] = Some(self.cluster.start_with(self.config(node)));
         self.restarts[node] += 1;
@@ -151,10 +152,24 @@ impl Site {
         self.ways[&(b, a)].set(back);
     }
 
-    /// A sentence for each panic that a node has written into its log.
-    pub(super) fn panics(&self) -> Vec<String> {
+    /// Starts nodes anew that have ended by themselves.
+    pub(super) fn revive(&mut self) {
+        for node in 0..self.count() {
+            let status = match &mut self.nodes[node] {
+                Some(running) if self.open[node].load(Ordering::Relaxed) => running.status(),
+                _ => None,
+            };
+            if let Some(status) = status {
+                self.misdeeds.push(format!("{} ended by itself: {status}", self.names[node]));
+                self.restart(node, Duration::ZERO);
+            }
+        }
+    }
+
+    /// A sentence for each node that has ended by itself, or has written of a panic into its log.
+    pub(super) fn misdeeds(&self) -> Vec<String> {
         let now = self.nodes.iter().flatten().filter_map(panic_of);
-        self.panics.iter().cloned().chain(now).collect()
+        self.misdeeds.iter().cloned().chain(now).collect()
     }
 }
 

@@ -99,6 +99,8 @@ fn a_path_with_little_room_delays_only_who_is_behind_it() {
     // 1.2 MB for each of two peers: some seconds.
     const RECORDS: usize = 150;
     let Some(Fixture { nodes: [a, b, c], network, _cluster }) = Fixture::start() else { return };
+    let nodes = [&a, &b, &c];
+    let established = nodes.map(|node| node.log().len());
     network.limit("c", 4_000);
     let value = "v".repeat(8_000);
     for number in 0..RECORDS {
@@ -109,8 +111,8 @@ fn a_path_with_little_room_delays_only_who_is_behind_it() {
     put_reaches("one", "answer", &a.api, &[&b.api]);
     let zones = digests_equal(&[&a, &b, &c]);
     assert_eq!(zones["one"].records_total, 2 * RECORDS as u64 + 2);
-    for node in [&a, &b, &c] {
+    for (node, from) in nodes.into_iter().zip(established) {
         // A path that is slow is not a peer that is silent.
-        assert!(!node.log().contains("failed"), "{}", node.log());
+        assert!(!node.log()[from..].contains("failed"), "{}", node.log());
     }
 }

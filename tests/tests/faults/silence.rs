@@ -1,10 +1,13 @@
 //! Thousands of connections to the sync port that say nothing.
 
+use std::collections::VecDeque;
 use std::io::Read;
 use std::net::{SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use tests::{Cluster, Config, Encryption, SYNC_PORT, digests_equal, put_reaches};
+use tests::{Cluster, Config, Encryption, SYNC_PORT, digests_equal, put_reaches, wait_for};
 
 use crate::{LIMIT, ZONES, impatient, start_all};
 
@@ -44,6 +47,50 @@ fn hear_end(mut connection: &TcpStream) {
         Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => false,
         Err(error) => panic!("waited {LIMIT:?} for the node to hang up: {error}"),
     } {}
+}
+
+/// Ends the crowd, also when an assertion fails.
+struct EndOfCrowd<'a>(&'a AtomicBool);
+
+impl Drop for EndOfCrowd<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Opens silent connections all the while, and keeps a thousand at a time.
+fn besiege(address: SocketAddr, stop: &AtomicBool) {
+    let mut open = VecDeque::new();
+    while !stop.load(Ordering::Relaxed) {
+        // The kernel may have no room for a moment.
+        open.extend(TcpStream::connect(address));
+        if open.len() > 1_000 {
+            open.pop_front();
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+#[test]
+fn a_peer_gets_in_through_a_crowd_of_silent_connections_that_never_ends() {
+    room_for_connections();
+    let cluster = Cluster::new(&["a", "b", "c"], ZONES);
+    let [a, b] = start_all(&cluster, ["a", "b"].map(|name| impatient(&cluster, name)));
+    let address = cluster.loopback("a").port(SYNC_PORT);
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let _ends = EndOfCrowd(&stop);
+        scope.spawn(|| besiege(address, &stop));
+        wait_for("the crowd to be turned away", LIMIT, || {
+            let refusals = a.api.status()?.document["refusals"].clone();
+            if refusals["limit"].as_u64() > Some(200) { Ok(()) } else { Err(refusals.to_string()) }
+        });
+        let mut c = cluster.start_with(impatient(&cluster, "c"));
+        c.wait_ready();
+        put_reaches("one", "of-c", &c.api, &[&a.api, &b.api]);
+        // Links of before are there all the while.
+        put_reaches("one", "of-b", &b.api, &[&a.api]);
+    });
 }
 
 fn silent_connections_are_closed_and_disturb_nobody(encrypted: bool) {
