@@ -86,8 +86,8 @@ pub enum Error {
         /// The limit.
         limit: usize,
     },
-    /// A peer was turned away because too many others are in their handshakes.
-    #[error("refused {peer}: {limit} handshakes are under way already, the limit")]
+    /// A peer was turned away because it had not finished its handshake when the limit of others had begun theirs.
+    #[error("refused {peer}: its handshake is the oldest of {limit}, the limit, and another peer has come")]
     TooManyHandshakes {
         /// The peer turned away; its connection was closed.
         peer: Address,

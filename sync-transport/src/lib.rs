@@ -70,6 +70,7 @@ mod connector;
 mod discovery;
 mod error;
 mod framing;
+mod handshakes;
 mod listener;
 mod stream;
 mod tls;

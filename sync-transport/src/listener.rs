@@ -13,6 +13,7 @@ use tokio::time::{sleep, timeout};
 use tokio_rustls::{TlsAcceptor, TlsStream};
 
 use crate::connector::handshake_error;
+use crate::handshakes::{Handshakes, Place};
 use crate::stream::Socket;
 use crate::tls::Role;
 use crate::{Address, Connection, ConnectionOptions, Error, PeerIdentity, TlsConfig};
@@ -25,8 +26,10 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 const CONNECTIONS_MAX: usize = 1024;
 /// Handshakes at the same time unless set otherwise. Each costs about a millisecond of one processor.
 const HANDSHAKES_MAX: usize = 64;
-/// Pause after the system has run out of something that accepting needs (files, memory).
+/// Pause after the system has run out of something that accepting needs (files, memory). It doubles while that lasts: each try is a line of the log.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
+/// The longest such pause: how long peers wait at the most when the shortage ends.
+const EXHAUSTED_PAUSE_MAX: Duration = Duration::from_secs(2);
 
 /// How peers are accepted.
 #[derive(Clone, Debug)]
@@ -38,7 +41,7 @@ pub struct ListenOptions {
     /// Connections open at the same time, handshakes included; default 1024. Who comes above that is
     /// refused.
     pub max_connections: usize,
-    /// Handshakes under way at the same time; default 64. Who comes above that is refused.
+    /// Handshakes under way at the same time; default 64. For one above that, the oldest is given up.
     pub max_handshakes: usize,
     /// How frames go in and out.
     pub connection: ConnectionOptions,
@@ -64,7 +67,7 @@ pub struct Listener {
     socket: Bound,
     options: Arc<ListenOptions>,
     connections: Arc<Semaphore>,
-    handshakes: Arc<Semaphore>,
+    handshakes: Arc<Handshakes>,
 }
 
 #[derive(Debug)]
@@ -106,7 +109,7 @@ impl Listener {
             address: bound_address,
             socket,
             connections: Arc::new(Semaphore::new(options.max_connections)),
-            handshakes: Arc::new(Semaphore::new(options.max_handshakes)),
+            handshakes: Handshakes::new(options.max_handshakes),
             options: Arc::new(options),
         })
     }
@@ -124,6 +127,7 @@ impl Listener {
     /// # Errors
     /// [`Error::Accept`] if the listening socket itself is broken; nobody will be accepted any more.
     pub async fn accept(&self) -> Result<Incoming, Error> {
+        let mut pause = EXHAUSTED_PAUSE;
         loop {
             let accepted = match &self.socket {
                 Bound::Tcp(listener) => listener.accept().await.and_then(|(stream, peer)| {
@@ -138,25 +142,20 @@ impl Listener {
             };
             match accepted {
                 Ok((socket, peer)) => return Ok(self.admit(socket, peer)),
-                Err(error) => self.survive(error).await?,
+                Err(error) => self.survive(error, &mut pause).await?,
             }
         }
     }
 
     fn admit(&self, socket: Socket, peer: Address) -> Incoming {
-        let permits = match Arc::clone(&self.connections).try_acquire_owned() {
-            Err(_) => Err(Refusal::Connections),
-            Ok(connection) => match Arc::clone(&self.handshakes).try_acquire_owned() {
-                Err(_) => Err(Refusal::Handshakes),
-                Ok(handshake) => Ok(Permits { connection, handshake }),
-            },
-        };
+        let permits = Arc::clone(&self.connections).try_acquire_owned().ok();
+        let permits = permits.map(|connection| Permits { connection, handshake: self.handshakes.take() });
         Incoming { socket, peer, permits, options: Arc::clone(&self.options) }
     }
 
     /// Decides which errors of accepting pass. Most belong to the one connection that was to be accepted
     /// (accept(2): "errors on the new socket"), some to a shortage that ends.
-    async fn survive(&self, error: io::Error) -> Result<(), Error> {
+    async fn survive(&self, error: io::Error, pause: &mut Duration) -> Result<(), Error> {
         use io::ErrorKind as Kind;
         match error.kind() {
             Kind::InvalidInput | Kind::Unsupported | Kind::NotConnected => {
@@ -172,7 +171,8 @@ impl Listener {
             | Kind::TimedOut => Ok(()),
             _ => {
                 tracing::warn!(address = %self.address, %error, "cannot accept for now");
-                sleep(EXHAUSTED_PAUSE).await;
+                sleep(*pause).await;
+                *pause = EXHAUSTED_PAUSE_MAX.min(*pause * 2);
                 Ok(())
             }
         }
@@ -184,21 +184,15 @@ impl Listener {
 pub struct Incoming {
     socket: Socket,
     peer: Address,
-    permits: Result<Permits, Refusal>,
+    /// `None` above the limit of connections.
+    permits: Option<Permits>,
     options: Arc<ListenOptions>,
 }
 
 #[derive(Debug)]
 struct Permits {
     connection: OwnedSemaphorePermit,
-    handshake: OwnedSemaphorePermit,
-}
-
-/// Which limit a peer came above.
-#[derive(Debug)]
-enum Refusal {
-    Connections,
-    Handshakes,
+    handshake: Place,
 }
 
 impl Incoming {
@@ -210,20 +204,14 @@ impl Incoming {
     /// Does the TLS handshake, if TLS is on, and verifies the peer's certificate.
     ///
     /// # Errors
-    /// [`Error::TooManyConnections`] and [`Error::TooManyHandshakes`] at once, if the peer came above a
-    /// limit; [`Error::BadPeerCertificate`] if we refuse the peer; [`Error::RefusedByPeer`] if it
+    /// [`Error::TooManyConnections`] at once, if the peer came above that limit; [`Error::TooManyHandshakes`] if
+    /// it took so long that a newer one needed its place; [`Error::BadPeerCertificate`] if we refuse the peer; [`Error::RefusedByPeer`] if it
     /// refuses us; [`Error::NotTls`], [`Error::HandshakeClosed`] and [`Error::HandshakeTimeout`] if it
     /// is something else.
     pub async fn handshake(self) -> Result<Connection, Error> {
         let Self { socket, peer, permits, options } = self;
-        let Permits { connection, handshake: _handshake } = match permits {
-            Ok(permits) => permits,
-            Err(Refusal::Connections) => {
-                return Err(Error::TooManyConnections { peer, limit: options.max_connections });
-            }
-            Err(Refusal::Handshakes) => {
-                return Err(Error::TooManyHandshakes { peer, limit: options.max_handshakes });
-            }
+        let Some(Permits { connection, handshake: mut place }) = permits else {
+            return Err(Error::TooManyConnections { peer, limit: options.max_connections });
         };
         let Some(tls) = &options.tls else {
             let identity = PeerIdentity { address: peer, names: Vec::new(), tls: None };
@@ -231,7 +219,14 @@ impl Incoming {
         };
         let tls = tls.handshake();
         let handshake = TlsAcceptor::from(Arc::clone(&tls.loaded.server)).accept(socket).into_fallible();
-        let stream = match timeout(options.handshake_timeout, handshake).await {
+        let handshake = timeout(options.handshake_timeout, handshake);
+        let outcome = tokio::select! {
+            outcome = handshake => outcome,
+            () = place.lost() => {
+                return Err(Error::TooManyHandshakes { peer, limit: options.max_handshakes });
+            }
+        };
+        let stream = match outcome {
             Ok(Ok(stream)) => TlsStream::from(stream),
             Ok(Err((error, socket))) => {
                 socket.linger().await;

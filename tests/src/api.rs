@@ -77,9 +77,14 @@ pub struct Api {
 impl Api {
     /// A client of the API at `address`.
     pub fn new(address: SocketAddr) -> Self {
+        Self::with_limit(address, ANSWER_LIMIT)
+    }
+
+    /// A client that waits for an answer no longer than `limit`.
+    pub fn with_limit(address: SocketAddr, limit: Duration) -> Self {
         let config = ureq::Agent::config_builder()
             .http_status_as_error(false)
-            .timeout_global(Some(ANSWER_LIMIT))
+            .timeout_global(Some(limit))
             .allow_non_standard_methods(true)
             .build();
         Self { agent: ureq::Agent::new_with_config(config), base: format!("http://{address}") }

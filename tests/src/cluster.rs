@@ -93,6 +93,7 @@ impl Cluster {
             zones: self.zones.clone(),
             write: true,
             api: vec![],
+            launcher: vec![],
         }
     }
 
@@ -113,11 +114,7 @@ impl Cluster {
             node.wait_ready();
         }
         for node in &nodes {
-            let expected = nodes.len() as u64 - 1;
-            wait_for(&format!("{} to see {expected} peers", node.name()), LIMIT, || {
-                let online = node.api.sync_figure("nodes_online");
-                if online == expected { Ok(()) } else { Err(format!("{online}:\n{}", node.log_end())) }
-            });
+            node.wait_online(nodes.len() as u64 - 1);
         }
         nodes
     }
@@ -128,24 +125,34 @@ impl Cluster {
 /// # Panics
 /// If they do not in time: with the zones of each node.
 pub fn digests_equal(nodes: &[&Node]) -> BTreeMap<String, ZoneStatus> {
-    wait_for("equal digests, and nothing pending, on all nodes", LIMIT, || {
-        let mut all = Vec::new();
-        for node in nodes {
-            all.push(node.api.status()?.zones);
-        }
-        let settled = all.iter().flat_map(BTreeMap::values).all(|zone| zone.records_pending == 0);
-        let digests = |zones: &BTreeMap<String, ZoneStatus>| -> Vec<(String, String)> {
-            let digest = |(name, zone): (&String, &ZoneStatus)| {
-                (name.clone(), zone.digest.clone().expect("the status carries digests"))
-            };
-            zones.iter().map(digest).collect()
+    let apis: Vec<&Api> = nodes.iter().map(|node| &node.api).collect();
+    wait_for("equal digests, and nothing pending, on all nodes", LIMIT, || same_records(&apis))
+}
+
+/// The zones, if all nodes hold the same records in every zone and nothing is under way.
+///
+/// # Errors
+/// If they do not: the zones of each node.
+///
+/// # Panics
+/// If a status is not as documented.
+pub fn same_records(nodes: &[&Api]) -> Result<BTreeMap<String, ZoneStatus>, String> {
+    let mut all = Vec::new();
+    for node in nodes {
+        all.push(node.status()?.zones);
+    }
+    let settled = all.iter().flat_map(BTreeMap::values).all(|zone| zone.records_pending == 0);
+    let digests = |zones: &BTreeMap<String, ZoneStatus>| -> Vec<(String, String)> {
+        let digest = |(name, zone): (&String, &ZoneStatus)| {
+            (name.clone(), zone.digest.clone().expect("the status carries digests"))
         };
-        if settled && all.iter().all(|zones| digests(zones) == digests(&all[0])) {
-            Ok(all.swap_remove(0))
-        } else {
-            Err(format!("{all:#?}"))
-        }
-    })
+        zones.iter().map(digest).collect()
+    };
+    if settled && all.iter().all(|zones| digests(zones) == digests(&all[0])) {
+        Ok(all.swap_remove(0))
+    } else {
+        Err(format!("{all:#?}"))
+    }
 }
 
 /// Adds a pair of a key not used before through `from`, and waits until it is read through every one of `to`.

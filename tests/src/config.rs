@@ -26,7 +26,7 @@ pub enum Encryption {
     },
 }
 
-/// What a configuration file says. Fields are public: a test changes what it is about.
+/// What a node is started with: what its configuration file says, and how. Fields are public: a test changes what it is about.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// `name`.
@@ -49,6 +49,8 @@ pub struct Config {
     pub write: bool,
     /// Further lines of `[api]`.
     pub api: Vec<String>,
+    /// A command that starts the command after it in place of itself, such as `prlimit --nofile=64`; usually empty.
+    pub launcher: Vec<String>,
 }
 
 impl Config {

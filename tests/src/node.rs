@@ -29,8 +29,9 @@ impl Node {
     pub fn start(config: Config, directory: &Path) -> Self {
         let file = directory.join(format!("{}.toml", config.name));
         fs::write(&file, config.to_toml()).expect("the configuration file is writable");
-        let mut command = Command::new(sync_node());
-        command.args(["run", "-c"]).arg(&file).current_dir(directory).env_remove("RUST_LOG");
+        let mut words = config.launcher.iter().map(AsRef::as_ref).chain([sync_node().as_os_str()]);
+        let mut command = Command::new(words.next().expect("the binary at least"));
+        command.args(words).args(["run", "-c"]).arg(&file).current_dir(directory).env_remove("RUST_LOG");
         let log = directory.join(format!("{}.log", config.name));
         let process = Process::start(&config.name, command, &log);
         let api = Api::new((config.ip, API_PORT).into());
@@ -72,6 +73,17 @@ impl Node {
         fs::write(directory.join(format!("{}.toml", config.name)), config.to_toml()).expect("writable");
         self.config = config;
         self.process.signal(Signal::HangUp);
+    }
+
+    /// Waits until it is connected to exactly so many peers.
+    ///
+    /// # Panics
+    /// If it is not in time.
+    pub fn wait_online(&self, expected: u64) {
+        wait_for(&format!("{} to see {expected} peers", self.config.name), LIMIT, || {
+            let online = self.api.sync_figure("nodes_online");
+            if online == expected { Ok(()) } else { Err(format!("{online}; its log:\n{}", self.log_end())) }
+        });
     }
 
     /// Asks it to stop gracefully and waits until it has, with success.

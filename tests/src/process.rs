@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use rustix::process::{Pid, kill_process};
 
-use crate::wait_for;
+use crate::{Usage, wait_for};
 
 /// The signals that nodes and servers of the tests understand.
 #[derive(Clone, Copy, Debug)]
@@ -22,6 +22,10 @@ pub enum Signal {
     HangUp,
     /// Death without warning.
     Kill,
+    /// Stopped, as by a debugger: it holds what it has and does nothing.
+    Stop,
+    /// Goes on after [`Signal::Stop`].
+    Continue,
 }
 
 /// A running child. Dropping it kills it, by its id, and prints the end of its log if the test is failing.
@@ -55,6 +59,19 @@ impl Process {
         &self.name
     }
 
+    /// What it uses.
+    ///
+    /// # Panics
+    /// If it has ended.
+    pub fn usage(&self) -> Usage {
+        self.try_usage().unwrap_or_else(|| panic!("{} has ended:\n{}", self.name, self.log_end()))
+    }
+
+    /// What it uses; `None` if it has ended.
+    pub fn try_usage(&self) -> Option<Usage> {
+        Usage::of(self.child.id())
+    }
+
     /// Sends a signal.
     ///
     /// # Panics
@@ -68,6 +85,8 @@ impl Process {
             Signal::Interrupt => rustix::process::Signal::INT,
             Signal::HangUp => rustix::process::Signal::HUP,
             Signal::Kill => rustix::process::Signal::KILL,
+            Signal::Stop => rustix::process::Signal::STOP,
+            Signal::Continue => rustix::process::Signal::CONT,
         };
         kill_process(pid, number).unwrap_or_else(|e| panic!("{signal:?} to {}: {e}", self.name));
     }

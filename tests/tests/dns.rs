@@ -24,13 +24,6 @@ fn start(cluster: &Cluster, dns: &Dns, name: &str) -> Node {
     cluster.start_with(config)
 }
 
-fn wait_online(node: &Node, expected: u64) {
-    wait_for(&format!("{} to be connected to {expected} peers", node.name()), LIMIT, || {
-        let online = node.api.sync_figure("nodes_online");
-        if online == expected { Ok(()) } else { Err(format!("{online}:\n{}", node.log_end())) }
-    });
-}
-
 #[test]
 fn nodes_are_added_and_removed_by_changing_the_record_only() {
     // TLS verifies the name that was resolved, so the certificates carry it.
@@ -41,7 +34,7 @@ fn nodes_are_added_and_removed_by_changing_the_record_only() {
     let mut b = start(&cluster, &dns, "b");
     for node in [&mut a, &mut b] {
         node.wait_ready();
-        wait_online(node, 1);
+        node.wait_online(1);
     }
     put_reaches("one", "before", &a.api, &[&b.api]);
 
@@ -50,7 +43,7 @@ fn nodes_are_added_and_removed_by_changing_the_record_only() {
     let mut c = start(&cluster, &dns, "c");
     c.wait_ready();
     for node in [&a, &b, &c] {
-        wait_online(node, 2);
+        node.wait_online(2);
     }
     assert_eq!(c.api.value("one", "before").as_deref(), Some("sent"));
     put_reaches("one", "with-c", &a.api, &[&b.api, &c.api]);
@@ -59,7 +52,7 @@ fn nodes_are_added_and_removed_by_changing_the_record_only() {
     // Removed from the record, it still runs, and is disconnected by the others.
     dns.set(&[ip_a, ip_b]);
     for node in [&a, &b] {
-        wait_online(node, 1);
+        node.wait_online(1);
     }
     put_reaches("one", "without-c", &a.api, &[&b.api]);
     c.api.add("one", "only-c", "kept to itself");

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Duration;
 
 use serde_json::{Map, Value, json};
-use tests::{Cluster, Config, Ended, Node, Writers, digests_equal, run_to_end, since_1970, wait_for};
+use tests::{
+    Cluster, Config, Ended, Node, SmallDisk, Writers, digests_equal, run_to_end, since_1970, wait_for,
+};
 
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -171,43 +172,20 @@ fn two_nodes_do_not_share_a_file() {
     assert_eq!(node.api.value("one", "colour").as_deref(), Some("green"));
 }
 
-/// A file system of its own, so small that it gets full.
-struct SmallDisk(tempfile::TempDir);
-
-impl SmallDisk {
-    /// `None` where mounting is not permitted.
-    fn mount(size: &str) -> Option<Self> {
-        let folder = tempfile::tempdir().expect("a folder");
-        let options = format!("size={size},mode=700");
-        let mounted = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", &options, "tmpfs"])
-            .arg(folder.path())
-            .output()
-            .is_ok_and(|mount| mount.status.success());
-        mounted.then_some(Self(folder))
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(self.0.path()).status();
-    }
-}
-
 #[test]
 fn a_full_disk_is_said_and_the_file_recovers_when_there_is_room() {
-    let Some(disk) = SmallDisk::mount("1m") else {
-        println!("skipped: mounting a tmpfs is not permitted here");
-        return;
+    let disk = match SmallDisk::mount("1m") {
+        Ok(disk) => disk,
+        Err(why) => return println!("skipped: {why}"),
     };
     let cluster = Cluster::new(&["a"], "");
-    let file = disk.0.path().join("one.keyval");
+    let file = disk.path().join("one.keyval");
     let config = Config { servers: vec![], zones: zone(&file, ""), ..cluster.config("a") };
     let mut node = cluster.start_with(config.clone());
     node.wait_ready();
     node.api.add("one", "before", "there is room");
     // Somebody else fills the disk.
-    let ballast = disk.0.path().join("ballast");
+    let ballast = disk.path().join("ballast");
     let _ = std::fs::write(&ballast, vec![1; 2 << 20]);
     let value = "v".repeat(8_000);
     let refused = (0..200).find_map(|number| {
@@ -354,17 +332,10 @@ impl Forgetful {
         let mut nodes = names.map(|name| self.start(name));
         nodes.iter_mut().for_each(Node::wait_ready);
         for node in &nodes {
-            wait_online(node, N as u64 - 1);
+            node.wait_online(N as u64 - 1);
         }
         nodes
     }
-}
-
-fn wait_online(node: &Node, expected: u64) {
-    wait_for(&format!("{} to see {expected} peers", node.name()), LIMIT, || {
-        let online = node.api.sync_figure("nodes_online");
-        if online == expected { Ok(()) } else { Err(format!("{online}:\n{}", node.log_end())) }
-    });
 }
 
 /// Waits until nothing of a removal is left on a node.
@@ -408,7 +379,7 @@ fn a_node_that_was_away_for_long_does_not_bring_back_what_was_removed() {
     let mut a = cluster.start("a");
     a.wait_ready();
     for node in [&a, &b, &c] {
-        wait_online(node, 2);
+        node.wait_online(2);
     }
     digests_equal(&[&a, &b, &c]);
     let expected = [("changed", "late"), ("of-a", "early"), ("of-b", "early"), ("of-c", "early")];
@@ -478,7 +449,7 @@ fn a_cluster_that_was_away_as_a_whole_has_everything_again() {
     assert_eq!(a.api.pairs("one"), pairs);
     let mut b = cluster.start("b");
     b.wait_ready();
-    wait_online(&a, 1);
+    a.wait_online(1);
     digests_equal(&[&a, &b]);
     for node in [&a, &b] {
         assert_eq!(node.api.pairs("one"), pairs, "on {}", node.name());

@@ -35,8 +35,11 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(60);
 const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long a stop waits for requests that are under way.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
-/// Pause after a failed accept (no file descriptors left, usually), so that it does not become a busy loop.
+/// Pause after a failed accept (no file descriptors left, usually), so that it does not become a busy loop. It doubles while that lasts:
+/// each try is a line of the log.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// The longest such pause: how long clients wait at the most when the shortage ends.
+const ACCEPT_PAUSE_MAX: Duration = Duration::from_secs(2);
 /// Who may connect to a Unix socket: its owner and group.
 const SOCKET_MODE: u32 = 0o660;
 
@@ -104,6 +107,7 @@ impl Listener {
         let mut http = http1::Builder::new();
         http.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(HEAD_MAX);
         let mut stop = std::pin::pin!(stop);
+        let mut pause = ACCEPT_PAUSE;
         loop {
             let accepted = tokio::select! {
                 accepted = self.accept() => accepted,
@@ -113,10 +117,12 @@ impl Listener {
                 Ok(accepted) => accepted,
                 Err(error) => {
                     warn!(%error, "cannot accept a connection to the API");
-                    sleep(ACCEPT_PAUSE).await;
+                    sleep(pause).await;
+                    pause = ACCEPT_PAUSE_MAX.min(pause * 2);
                     continue;
                 }
             };
+            pause = ACCEPT_PAUSE;
             let Ok(place) = Arc::clone(&room).try_acquire_owned() else {
                 api.counters().dropped_connection();
                 debug!(limit = CONNECTIONS_MAX, "closed a connection to the API: too many are open");

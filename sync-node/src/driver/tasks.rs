@@ -59,15 +59,14 @@ async fn publish(hub: Arc<Hub>, zone: usize) {
 async fn accept(hub: Arc<Hub>, listener: Listener) {
     let mut links = JoinSet::new();
     loop {
-        tokio::select! {
-            accepted = listener.accept() => match accepted {
-                Ok(connection) => {
-                    links.spawn(incoming::run(Arc::clone(&hub), connection));
-                }
-                Err(error) => warn!(%error, "cannot accept a connection"),
-            },
-            Some(_) = links.join_next() => {}
+        match listener.accept().await {
+            Ok(connection) => {
+                links.spawn(incoming::run(Arc::clone(&hub), connection));
+            }
+            Err(error) => warn!(%error, "cannot accept a connection"),
         }
+        // Not while accepting: a link that ends would cut the pause short that the listener makes when descriptors have run out.
+        while links.try_join_next().is_some() {}
     }
 }
 
