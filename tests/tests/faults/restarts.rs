@@ -15,6 +15,9 @@ const WRITES: u64 = 150;
 
 const BURST: u64 = 9;
 
+/// δ of docs/semantics.md on a busy machine. Of ten an hour next to nothing drains in it.
+const DELAY_SECONDS: f64 = 0.5;
+
 /// Admissions of a key of 100 requests a second, and of a key of ten an hour.
 #[derive(Debug, Default)]
 struct Admitted {
@@ -132,7 +135,7 @@ fn roll(kept: Kept, restart: impl Fn(&Cluster, Node) -> Node) {
         );
     }
 
-    // docs/semantics.md: r·t + (b + 1) + (N − 1)·(b + 1) at the most, however many are restarted meanwhile.
+    // docs/semantics.md: r·t + (b + 1) + (N − 1)·(b + 1 + r·δ) at the most, however many are restarted meanwhile.
     let allowance = (BURST + 1) * (NAMES.len() as u64 + kept.bursts_lost());
     let [steady, rare, refused] =
         [&admitted.steady, &admitted.rare, &admitted.refused].map(|count| count.load(Ordering::Relaxed));
@@ -141,7 +144,8 @@ fn roll(kept: Kept, restart: impl Fn(&Cluster, Node) -> Node) {
         expected.len()
     );
     assert!(refused > 0, "there was demand above the rate");
-    assert!(steady as f64 <= 100.0 * seconds + allowance as f64, "{steady} in {seconds} s");
+    let while_unheard = 100.0 * DELAY_SECONDS * (NAMES.len() - 1) as f64;
+    assert!(steady as f64 <= 100.0 * seconds + allowance as f64 + while_unheard, "{steady} in {seconds} s");
     assert!((BURST + 1..=allowance).contains(&rare), "{rare} of ten an hour");
     // What was spent before the first restart is spent after the last, on every node.
     for node in &nodes {
