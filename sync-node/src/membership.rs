@@ -14,7 +14,7 @@ use sync_store::Origin;
 use sync_transport::{Backoff, Target};
 
 /// Identifies a link within a node.
-pub type LinkId = u64;
+pub(crate) type LinkId = u64;
 
 /// Departed origins remembered; the oldest knowledge is the least useful, so any may go beyond this.
 const DEPARTED_MAX: usize = 1024;

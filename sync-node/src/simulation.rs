@@ -19,7 +19,8 @@ use crate::replication::outbound::REQUESTS_MAX;
 use crate::replication::publisher::Publisher;
 use crate::replication::{Now, SWEEP_BUDGET, SWEEP_INTERVAL, Shared};
 
-pub use crate::membership::LinkId;
+/// Identifies a link within a node.
+pub type LinkId = u64;
 
 /// A link that is stuck is silent, and ended after three heartbeats: a frame for each zone and one for the clock, a request for each zone and a goodbye, for
 /// nodes of up to seven zones.
