@@ -53,21 +53,7 @@ impl World {
 
     /// An end is gone; with an `error` its node did not mean it to be.
     pub(super) fn gone(&mut self, id: ConnectionId, side: Side, error: Option<&str>) {
-        let Some(connection) = self.network.connections.get_mut(&id) else { return };
-        let end = connection.end_mut(side);
-        if end.phase == Phase::Gone {
-            return;
-        }
-        end.phase = Phase::Gone;
-        let (host, link) = (end.host, end.link);
-        self.machines[host].links.remove(&link);
-        let moment = self.machines[host].moment(self.now);
-        if let Some(node) = &mut self.machines[host].node {
-            match error {
-                Some(error) => node.failed(moment, link, error),
-                None => node.ended(moment, link),
-            }
-        }
+        let Some(host) = self.leave(id, side, error) else { return };
         if error.is_some() {
             self.send(id, side, Item::Reset);
         }
@@ -171,17 +157,25 @@ impl World {
 
     /// The other side knows already.
     pub(super) fn gone_quietly(&mut self, id: ConnectionId, side: Side, error: &str) {
-        let Some(connection) = self.network.connections.get_mut(&id) else { return };
-        let end = connection.end_mut(side);
+        self.leave(id, side, Some(error));
+    }
+
+    /// Takes an end away from its host, and answers which that is; `None` if it was gone already.
+    fn leave(&mut self, id: ConnectionId, side: Side, error: Option<&str>) -> Option<Host> {
+        let end = self.network.connections.get_mut(&id)?.end_mut(side);
         if end.phase == Phase::Gone {
-            return;
+            return None;
         }
         end.phase = Phase::Gone;
         let (host, link) = (end.host, end.link);
         self.machines[host].links.remove(&link);
         let moment = self.machines[host].moment(self.now);
         if let Some(node) = &mut self.machines[host].node {
-            node.failed(moment, link, error);
+            match error {
+                Some(error) => node.failed(moment, link, error),
+                None => node.ended(moment, link),
+            }
         }
+        Some(host)
     }
 }
