@@ -8,24 +8,32 @@
 //!
 //! Were all requests of the cluster decided in one place, the arrival time would be X = max over τ of (τ + W(τ)), where W(τ) is the
 //! work admitted at τ or later: the bucket has been busy without a break since the τ that gives the maximum. A [`View`] is one
-//! node's estimate of X: `tat`, and `since`, when the busy period that it counts began.
+//! node's estimate of X: `tat`, and `idle`, when the bucket was last seen empty.
 //!
 //! A peer publishes its *debt*, the work d it has admitted since it last did, and m, its own arrival time then. The work began at
 //! u = m − d if the peer's bucket was empty; otherwise u lies later, but never after the row arrives, so u = min(m − d, now).
-//! The row is an admission of d at u that we hear of late ([`View::add`]):
+//! The row is an admission of d at u that we hear of late ([`View::add`]). Leaking from u on, it finds room where the bucket was
+//! empty after u, and only what is left then adds to what has been admitted since:
 //!
-//! - our bucket was empty at u (tat ≤ u): the row begins a busy period, tat' = u + d, since' = u;
-//! - it was busy since before u: tat' = tat + d;
-//! - it became busy later than u: of d, what had drained by then is gone, tat' = tat + d − (since − u), and since' = u, for the
-//!   two together now explain a busy period from u on.
+//! - our bucket was empty at u (tat ≤ u): the row begins a busy period, tat' = u + d, and the bucket was idle from tat to u;
+//! - otherwise d fills the idle time after u, which is not idle any more; the rest is added, tat' = tat + rest.
 //!
-//! **Never too much.** Every step adds at most d to max(tat, now), where `now` is when the row arrives. So tat ≤ τ + (work *heard of*
+//! Were all idle times remembered, this would be the bucket H that decides about everything *heard of*, whenever it comes. One
+//! is remembered, the last, up to [`Idle::LONGEST`]; work that an earlier one would have taken is added in full.
+//!
+//! **Never too much.** Every step adds at most d to max(tat, now), where `now` is when the row arrives. So tat ≤ τ + (work heard of
 //! at τ or later) for some τ. What was heard of after τ was admitted after τ − Δ, where Δ is the longest time from admission to
 //! arrival. Hence tat ≤ Δ + (τ − Δ) + W(τ − Δ) ≤ X + Δ: nobody is refused for work that did not happen, and for work that did no
 //! longer than one message takes. Nothing accumulates, since Δ counts once, at the beginning of a busy period.
 //!
-//! **Too little**: what is in flight; and of a row that arrives after our busy period began, at most since − u when the cluster had
-//! been busy before (work that we had not heard of then), once per row in flight at that moment.
+//! **Never less than what was heard of**: tat ≥ H. What a view holds for idle, H has idle too. This stays so, for both fill from u
+//! on: H, which has more to fill, is done with d no later than the view, so what is left of the view's is left of H's; and of
+//! d at least as much goes into H's idle time, so at least as much is added to the view. So a node that admits misses of X only what
+//! is in flight, and how much that can be bounds how far a cluster goes over the limit.
+//!
+//! **Why idle time is used up.** A rule that lets all time before the present busy period take what comes late, and not only the
+//! idle part, and that once, is wrong without bound: a bucket that runs empty between two rows, because they are late, forgets a
+//! part of each of them.
 //!
 //! **Why not the maximum with m in the stream.** It is tempting: m is what the peer knows, and it would heal every loss. But m holds
 //! the work of third nodes, whose own rows may come after it: that work would be counted twice, the error would travel on with
@@ -98,13 +106,74 @@ impl Terms {
     }
 }
 
+/// A time in which a bucket was empty; in one word, since entries keep it so: when it ended, and in the low bits how long it was, both in
+/// units of 16 µs and rounded so that it is never longer than it was.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Idle(u64);
+
+impl Idle {
+    const UNIT_AT: u32 = 14;
+    const LENGTH_MASK: u64 = (1 << Self::UNIT_AT) - 1;
+    /// As much as is remembered, 268 ms: rows that are later than that are added in full.
+    pub(super) const LONGEST: u64 = Self::LENGTH_MASK << Self::UNIT_AT;
+
+    /// From one moment to another, or the end of that time; nothing if that is less than a unit.
+    #[inline]
+    pub(super) const fn new(from: u64, to: u64) -> Self {
+        let from_unit = from.div_ceil(1 << Self::UNIT_AT);
+        let units = (to >> Self::UNIT_AT).saturating_sub(from_unit);
+        let units = if units < Self::LENGTH_MASK { units } else { Self::LENGTH_MASK };
+        Self(if units == 0 { 0 } else { to & !Self::LENGTH_MASK | units })
+    }
+
+    pub(super) const fn from_word(word: u64) -> Self {
+        Self(word)
+    }
+
+    #[inline]
+    pub(super) const fn to_word(self) -> u64 {
+        self.0
+    }
+
+    #[inline]
+    pub(super) const fn is_none(self) -> bool {
+        self.0 & Self::LENGTH_MASK == 0
+    }
+
+    const fn end(self) -> u64 {
+        self.0 & !Self::LENGTH_MASK
+    }
+
+    const fn start(self) -> u64 {
+        self.end().saturating_sub((self.0 & Self::LENGTH_MASK) << Self::UNIT_AT)
+    }
+
+    /// This one, and then another, unless that is too short to tell.
+    const fn then(self, from: u64, to: u64) -> Self {
+        let other = Self::new(from, to);
+        if other.is_none() { self } else { other }
+    }
+
+    /// Lets work leak from `began` on as long as the bucket was idle. Answers what is left of the idle time, the later part if there are two,
+    /// and how much work it took.
+    fn fill(self, began: u64, work: u64) -> (Self, u64) {
+        let start = began.max(self.start());
+        let Some(room) = self.end().checked_sub(start).filter(|&room| room > 0) else { return (self, 0) };
+        if work < room {
+            (Self::new(start + work, self.end()), work)
+        } else {
+            (Self::new(self.start(), start), room)
+        }
+    }
+}
+
 /// What a node knows of the bucket of a key.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct View {
     /// The arrival time; 0 before all others.
     pub(super) tat: u64,
-    /// When the busy period began that `tat` tells of.
-    pub(super) since: u64,
+    /// When the bucket was last idle, before the busy period that `tat` tells of.
+    pub(super) idle: Idle,
 }
 
 impl View {
@@ -113,29 +182,24 @@ impl View {
         let work = debt.unsigned_abs();
         if debt < 0 {
             // The refund was given at `tat` at the latest; a busy period that began later never held what was refunded.
-            let tat = if self.since > tat { self.tat } else { self.tat.saturating_sub(work) };
+            let tat = if self.idle.end() > tat { self.tat } else { self.tat.saturating_sub(work) };
             return Self { tat, ..self };
         }
         let began = tat.saturating_sub(work).min(now);
-        let fresh = Self { tat: began.saturating_add(work), since: began.max(self.since) };
         if self.tat <= began {
-            return fresh;
+            return Self { tat: began.saturating_add(work), idle: self.idle.then(self.tat, began) };
         }
-        let kept = work.saturating_sub(self.since.saturating_sub(began));
-        let added = Self {
-            tat: self.tat.saturating_add(kept),
-            since: if kept > 0 { self.since.min(began) } else { self.since },
-        };
+        let (idle, leaked) = self.idle.fill(began, work);
         // After a refund the bucket may be emptier than its busy period was long.
-        if fresh.tat > added.tat { fresh } else { added }
+        Self { tat: self.tat.saturating_add(work - leaked).max(began.saturating_add(work)), idle }
     }
 
     /// Merges a full state by maximum.
     ///
-    /// Since when the bucket has been busy is not told. It was by now, and that is the cautious guess: of older rows that come
-    /// late, which the state may contain, less is added.
+    /// When the bucket was idle is not told. The cautious guess is until now: of older rows that come late, which the state may
+    /// contain, less is added.
     pub(super) fn merge(self, now: u64, tat: u64) -> Self {
-        if tat <= self.tat { self } else { Self { tat, since: self.since.max(now.min(tat)) } }
+        if tat <= self.tat { self } else { Self { tat, idle: Idle::new(0, now.min(tat)) } }
     }
 }
 

@@ -3,7 +3,7 @@
 //! | word | | written by |
 //! |---|---|---|
 //! | 0 | head: version, tag of the hash, length of the key, state | whoever moves the entry to another state, by compare-and-swap |
-//! | 1 | since when the bucket has been busy | the admission that ends its idleness; applied rows |
+//! | 1 | when the bucket was last idle | the admission that ends that; applied rows |
 //! | 2, 3 | key | the claimer |
 //! | 4 | arrival time | admissions and applied rows, by compare-and-swap |
 //! | 5 | debt: work admitted here and not published yet, signed | admissions add, the publisher subtracts |
@@ -17,14 +17,14 @@
 
 use crate::words::{AtomicU64, LINE, Ordering, change_pair, loom_fence, prefetch};
 
-use super::bucket::View;
+use super::bucket::{Idle, View};
 use super::key::LimitKey;
 
 /// Words of an entry: one cache line.
 pub(super) const ENTRY: usize = LINE;
 
 const HEAD: usize = 0;
-const SINCE: usize = 1;
+const IDLE: usize = 1;
 const KEY: [usize; 2] = [2, 3];
 /// With the debt behind it one pair, which an admission changes at once where the processor can.
 const TAT: usize = 4;
@@ -168,7 +168,7 @@ impl<'r> Entry<'r> {
         store(KEY[1], fresh.key.words[1]);
         store(TAT, fresh.view.tat);
         store(DEBT, fresh.debt.cast_unsigned());
-        store(SINCE, fresh.view.since);
+        store(IDLE, fresh.view.idle.to_word());
         store(SEQ, 0);
         store(FOREIGN, u64::from(fresh.foreign));
         let names = u64::from(fresh.tag) << TAG_AT | u64::from(fresh.key.len) << LENGTH_AT;
@@ -219,11 +219,11 @@ impl<'r> Entry<'r> {
         self.0[TAT].load(Ordering::SeqCst)
     }
 
-    /// The arrival time, then since when: a row that reads an old arrival time beside a new beginning adds too little at worst, and
-    /// its compare-and-swap fails.
+    /// The arrival time, then when the bucket was idle before: by the time that a compare-and-swap of the one succeeds, the other is at most one
+    /// admission behind.
     pub(super) fn view(self) -> View {
         let tat = self.tat();
-        View { tat, since: self.0[SINCE].load(Ordering::Acquire) }
+        View { tat, idle: Idle::from_word(self.0[IDLE].load(Ordering::Acquire)) }
     }
 
     /// Moves the arrival time, if it is still what was looked at.
@@ -262,22 +262,18 @@ impl<'r> Entry<'r> {
         Ok(())
     }
 
-    /// A busy period has begun, by an admission that has moved the arrival time away from the past. Of several admissions only one does
-    /// that, so a plain store will do; between the two a row may find the beginning of an earlier period, and adds too much by what has drained of
-    /// it on the way, never more than its debt.
+    /// The bucket was idle until just now, when an admission moved its arrival time away from the past. Of several admissions only one does
+    /// that, so a plain store will do; between the two a row may find an earlier idle time, and adds in full what this one would have
+    /// taken: never more than its debt.
     #[inline]
-    pub(super) fn has_begun(self, since: u64) {
-        self.0[SINCE].store(since, Ordering::Release);
+    pub(super) fn was_idle(self, idle: Idle) {
+        self.0[IDLE].store(idle.to_word(), Ordering::Release);
     }
 
-    /// A busy period begins, not before `since`, by a row. Said before the arrival time moves.
-    pub(super) fn begin(self, since: u64) {
-        self.0[SINCE].fetch_max(since, Ordering::AcqRel);
-    }
-
-    /// The busy period turns out to have begun earlier, unless another has begun meanwhile. Said after the arrival time has moved.
-    pub(super) fn begin_earlier(self, from: u64, to: u64) {
-        let _ = self.0[SINCE].compare_exchange(from, to, Ordering::AcqRel, Ordering::Relaxed);
+    /// A row has filled some of the idle time, or ended it; unless an admission has ended another meanwhile, and this one counts no more.
+    pub(super) fn change_idle(self, from: Idle, to: Idle) {
+        let (from, to) = (from.to_word(), to.to_word());
+        let _ = self.0[IDLE].compare_exchange(from, to, Ordering::AcqRel, Ordering::Relaxed);
     }
 
     /// Sequentially consistent, as its changes are: the hand-off of dirty marks relies on it.

@@ -3,7 +3,7 @@
 //! Each act changes the arrival time by one compare-and-swap, and then makes sure that the entry was not taken away meanwhile; if it
 //! was, the answer is `None`, and the act has not happened.
 
-use super::bucket::{Terms, Verdict, View};
+use super::bucket::{Idle, Terms, Verdict, View};
 use super::entry::{Entry, Head, Missed, Phase};
 use super::key::LimitKey;
 
@@ -63,8 +63,11 @@ impl Found<'_> {
             return Ok(Charged::unchanged(verdict, before));
         }
         self.entry.admit(before, tat, work, || self.is_still_there())?;
-        if before <= now {
-            self.entry.has_begun(now);
+        if before < now {
+            let idle = Idle::new(before, now);
+            if !idle.is_none() {
+                self.entry.was_idle(idle);
+            }
         }
         Ok(Charged { verdict, tat, changed: true })
     }
@@ -102,13 +105,10 @@ impl Found<'_> {
                 return Some(false);
             }
             self.entry.set_foreign();
-            self.entry.begin(after.since);
-            if !self.entry.move_tat(before.tat, after.tat) {
+            if after.tat != before.tat && !self.entry.move_tat(before.tat, after.tat) {
                 continue;
             }
-            if after.since < before.since {
-                self.entry.begin_earlier(before.since, after.since);
-            }
+            self.entry.change_idle(before.idle, after.idle);
             return self.is_still_there().then_some(true);
         }
     }

@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use super::bucket::{CAPACITY_MAX, View};
+use super::bucket::{CAPACITY_MAX, Idle, View};
 use super::entry::{Fresh, Phase};
 use super::found::Snapshot;
 use super::group::Inserted;
@@ -96,8 +96,8 @@ impl LimitZone {
                 }
             }
             let view = change(View::default());
-            if view.tat <= now {
-                return Outcome::Superseded; // drained on the way
+            if view.tat.saturating_add(Idle::LONGEST) <= now {
+                return Outcome::Superseded; // drained long ago
             }
             let fresh = Fresh { key: *key, tag: place.tag, view, debt: 0, foreign: true };
             match self.insert(place, &fresh, now) {

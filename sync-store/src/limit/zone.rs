@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 
-use super::bucket::{Terms, Verdict, View};
+use super::bucket::{Idle, Terms, Verdict, View};
 use super::check::{Check, Decision, Delay, Outcome};
 use super::counters::{Counters, LimitCounters};
 use super::entry::{ENTRY, Entry, Fresh, Head, Phase};
@@ -417,7 +417,7 @@ impl LimitZone {
         if cost == 0 {
             return Some(Charged::unchanged(verdict, 0));
         }
-        let view = View { tat, since: now };
+        let view = View { tat, idle: Idle::new(0, now) };
         let fresh = Fresh { key: *key, tag: place.tag, view, debt: work.cast_signed(), foreign: false };
         match self.insert(place, &fresh, now) {
             Inserted::Live { slot, .. } => self.dirty.mark(&self.region, slot),
@@ -554,11 +554,13 @@ impl LimitZone {
     /// Empties up to `budget` idle entries.
     pub(super) fn sweep_idle(&self, now: u64, budget: usize) -> usize {
         let _change = self.region.begin();
+        // What was empty but a moment ago may yet take work that we hear of late.
+        let long_ago = now.saturating_sub(Idle::LONGEST);
         let (slots, budget) = (self.slots(), budget.min(self.slots()));
         let first = self.sweep_next.fetch_add(budget, Ordering::Relaxed);
         let freed = (0..budget)
             .map(|i| first.wrapping_add(i) % slots)
-            .filter(|&slot| self.around(slot).sweep(slot, now))
+            .filter(|&slot| self.around(slot).sweep(slot, long_ago))
             .count();
         Tally::add(&self.tally.expired, freed);
         freed

@@ -1,4 +1,4 @@
-use super::super::bucket::View;
+use super::super::bucket::{Idle, View};
 #[cfg(loom)]
 use super::super::bucket::{Terms, Verdict};
 use super::super::found::Snapshot;
@@ -21,7 +21,7 @@ fn group(words: &[AtomicU64]) -> Group<'_> {
 }
 
 fn fresh(name: &str, tat: u64, debt: i64) -> Fresh {
-    Fresh { key: key(name), tag: 7, view: View { tat, since: 1 }, debt, foreign: false }
+    Fresh { key: key(name), tag: 7, view: View { tat, idle: Idle::default() }, debt, foreign: false }
 }
 
 fn put(words: &[AtomicU64], name: &str, tat: u64, debt: i64) {
@@ -218,22 +218,27 @@ mod model {
     /// A row is applied while a request is charged: neither is lost.
     #[test]
     fn loom_limit_rows_and_charges_add_up() {
+        /// In which idle times are told.
+        const UNIT: u64 = 1 << 14;
+        const TERMS: Terms = Terms { interval_ns: 10 * UNIT, capacity_ns: 100 * UNIT, free_ns: u64::MAX };
         model(|| {
             let words: Arc<Box<[AtomicU64]>> = Arc::new(words(1));
-            put(&words, "k", 5, 0);
+            put(&words, "k", 5 * UNIT, 0);
             let other = {
                 let words = words.clone();
-                thread::spawn(move || charge(&words, "k", 9))
+                thread::spawn(move || {
+                    let found = group(&words).find(&key("k")).expect("there");
+                    found.charge(&TERMS, 9 * UNIT, 1).expect("it stays")
+                })
             };
             // 30 of work from 8 on.
             let found = group(&words).find(&key("k")).expect("there");
-            assert_eq!(found.apply(|view| view.add(9, 38, 30)), Some(true));
-            assert!(other.join().expect("no panic"));
+            let row = (38 * UNIT, (30 * UNIT).cast_signed());
+            assert_eq!(found.apply(|view| view.add(9 * UNIT, row.0, row.1)), Some(true));
+            assert!(other.join().expect("no panic").changed);
             let view = Entry::at(&words, 0).view();
-            // Whichever came first: 8 + 30 + 10; or one less for what had drained between 8 and 9, if the beginning was seen late; or one more, if
-            // the arrival time was seen before the beginning: by what drained while the row was on its way, see the head of `bucket`.
-            assert!((47..=49).contains(&view.tat), "{view:?}");
-            assert!((8..=9).contains(&view.since));
+            // Whichever came first: 8 + 30 + 10 units; or one more, if the row saw the new arrival time, but not yet that the bucket was idle until 9.
+            assert!((48..=49).contains(&(view.tat / UNIT)), "{view:?}");
         });
     }
 }
