@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use tests::over_admission::{Measured, Rule, Tally, documented, grid, measure, model, svg};
 
 /// How much a cluster admits over a limit: real zones and replication, simulated clock and network. Prints the tables of docs/semantics.md; the
-/// exit status is 1 if a case goes beyond the formula there, or refuses for requests that did not happen.
+/// exit status is 1 if a case goes beyond the formula there, or refuses for requests that did not happen. All cases take five minutes.
 #[derive(Debug, Parser)]
 struct Arguments {
     /// Few nodes and moderate rates only.
@@ -25,6 +25,10 @@ struct Arguments {
     #[arg(long)]
     svg: Option<PathBuf>,
 }
+
+const HEAD: &str =
+    "| nodes | rate | burst | delay | offered | one bucket admits | the cluster | more | most above r·t + b + 1 | the formula allows | refused early |
+|---|---|---|---|---|---|---|---|---|---|---|";
 
 fn tally(tally: &Tally) -> Value {
     json!({
@@ -45,6 +49,7 @@ fn run(arguments: &Arguments) -> Result<bool, String> {
         sum.3 += one.refused_wrongly;
     };
     let named = documented().len();
+    println!("{HEAD}");
     for (index, case) in cases.iter().enumerate() {
         let measured = measure(case).map_err(|error| format!("{}: {error}", case.columns()))?;
         ideal += measured.ideal.admitted;
@@ -68,7 +73,9 @@ fn run(arguments: &Arguments) -> Result<bool, String> {
             let _ = std::io::stderr().flush();
         }
     }
-    println!();
+    println!(
+        "\n| rule | error | most above r·t + b + 1 | refused early | of these wrongly |\n|---|---|---|---|---|"
+    );
     let named = std::iter::once(("zone-sync", cluster));
     for (name, sum) in named.chain(Rule::ALL.map(Rule::name).into_iter().zip(rules)) {
         let error = 100.0 * sum.0 / ideal;

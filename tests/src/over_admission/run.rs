@@ -71,20 +71,28 @@ pub(super) fn nanos(time: Duration) -> u64 {
 /// Runs a case.
 pub(super) fn run(case: &Case, load: &Load, counter: &mut dyn Counter) -> Result<Tally, String> {
     let (interval, capacity) = (case.interval_ns(), case.capacity_ns());
-    let (mut truth, mut tally) = (Bucket::default(), Tally::default());
+    // The second hears of refunds as late as anybody does.
+    let (mut truth, mut heard, mut tally) = (Bucket::default(), Bucket::default(), Tally::default());
     let mut refunds: VecDeque<(Duration, usize, u64)> = VecDeque::new();
+    let mut unheard: VecDeque<(Duration, u64)> = VecDeque::new();
     for request in &load.0 {
         while let Some(&(at, node, cost)) = refunds.front().filter(|refund| refund.0 <= request.at) {
             refunds.pop_front();
             counter.advance(at)?;
             let refunded = counter.refund(at, node, cost);
             truth.refund(nanos(at), refunded);
+            unheard.push_back((at + case.delta(), refunded));
             tally.admitted -= refunded as f64 / interval as f64;
+        }
+        while let Some(&(at, refunded)) = unheard.front().filter(|refund| refund.0 <= request.at) {
+            unheard.pop_front();
+            heard.refund(nanos(at), refunded);
         }
         let (now, work) = (nanos(request.at), request.cost * interval);
         counter.advance(request.at)?;
         if counter.admit(request.at, request.node, request.cost) {
             truth.add(now, work);
+            heard.add(now, work);
             tally.admitted += request.cost as f64;
             let over = truth.backlog(now) as f64 - capacity as f64;
             tally.over = tally.over.max(over / interval as f64);
@@ -93,7 +101,7 @@ pub(super) fn run(case: &Case, load: &Load, counter: &mut dyn Counter) -> Result
             }
         } else if truth.backlog(now) + work <= capacity {
             tally.refused_early += 1;
-            if truth.backlog(now) + work + nanos(case.delta()) <= capacity {
+            if heard.backlog(now) + work + nanos(case.delta()) <= capacity {
                 tally.refused_wrongly += 1;
             }
         }
