@@ -19,6 +19,7 @@ use sync_transport::{
 use crate::driver::Hub;
 use crate::membership::Membership;
 use crate::node::{Node, Parts, Zones};
+use crate::replication::strict::Strict;
 use crate::replication::{Identity, Settings, Shared};
 use crate::state::{Files, Keeper, Location, Reach, StateSync, Unsaved};
 use crate::{Error, driver};
@@ -309,7 +310,8 @@ impl NodeBuilder {
         let identity = Identity { cluster: self.cluster.clone(), name: self.name.clone(), origin };
         let retry = self.connect_retry_interval;
         let membership = Membership::new(Backoff::new(retry, retry.saturating_mul(RETRY_FACTOR_MAX))?, seed);
-        let shared = Shared::new(identity, self.settings(), synchronized, membership);
+        let mut shared = Shared::new(identity, self.settings(), synchronized, membership);
+        shared.strict = Strict::new(&shared.zones, &zones.limits);
         Ok((zones, files, shared))
     }
 

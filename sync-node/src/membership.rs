@@ -88,6 +88,15 @@ pub(crate) struct Membership {
     commands: Vec<Command>,
 }
 
+/// How this node stands with the others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Sight {
+    /// How many members there are, this node included; `None` before discovery has had an answer for every server.
+    pub(crate) members: Option<usize>,
+    /// Whether it is connected with every other both ways, and has caught up with it.
+    pub(crate) is_whole: bool,
+}
+
 /// A target for people.
 #[derive(Debug)]
 pub(crate) struct TargetView<'a> {
@@ -328,6 +337,24 @@ impl Membership {
             _ => None,
         });
         outgoing.chain(self.incoming.keys().copied()).collect::<HashSet<_>>().len()
+    }
+
+    /// Who there is, and whether each of them is in sight. A node that left the list of servers is none any more; one that is down is.
+    pub(crate) fn sight(&self) -> Sight {
+        let others = self.targets.values().map(|target| &target.outgoing);
+        let others = others.filter(|o| !matches!(o, Outgoing::Myself | Outgoing::SameAs { .. }));
+        let connected: HashSet<_> = others.clone().filter_map(Outgoing::origin).collect();
+        // Those whom we were not told of, but who dialled us.
+        let strangers = self.incoming.keys().filter(|origin| !connected.contains(origin)).count();
+        let joined = |origin| self.incoming.get(origin).is_some_and(|incoming| incoming.joined);
+        let others = others.count();
+        Sight {
+            members: self.discovered.then_some(1 + others + strangers),
+            is_whole: self.discovered
+                && strangers == 0
+                && connected.len() == others
+                && connected.iter().all(joined),
+        }
     }
 
     /// All targets but this node itself, for people.

@@ -267,6 +267,10 @@ impl Node {
                 evicted: stats.evicted,
                 refused: stats.refused,
                 expired: stats.expired,
+                charged: self
+                    .limit(replica.name())
+                    .filter(|limit| limit.is_strict())
+                    .map(|limit| limit.members()),
                 digest: None,
             };
             (replica.name().to_owned(), status)

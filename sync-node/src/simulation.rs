@@ -17,7 +17,7 @@ use crate::membership::Command;
 use crate::node::Zones;
 use crate::replication::outbound::REQUESTS_MAX;
 use crate::replication::publisher::Publisher;
-use crate::replication::{Now, SWEEP_BUDGET, SWEEP_INTERVAL, Shared};
+use crate::replication::{Now, SWEEP_BUDGET, SWEEP_INTERVAL, Shared, strict};
 
 /// Identifies a link within a node.
 pub type LinkId = u64;
@@ -84,6 +84,7 @@ pub struct Node {
     /// When a dirty zone is to be published.
     publish_at: Duration,
     sweep_at: Duration,
+    divide_at: Duration,
     links: BTreeMap<LinkId, Link>,
     actions: VecDeque<Action>,
     /// Links whose tasks would have been woken.
@@ -92,6 +93,7 @@ pub struct Node {
 
 impl Node {
     pub(crate) fn new(shared: Arc<Shared>, zones: Zones, interval: Duration) -> Self {
+        let divide_at = if shared.strict.is_empty() { Duration::MAX } else { Duration::ZERO };
         let publishers = (0..shared.zones.len()).map(|zone| Publisher::new(zone, interval)).collect();
         Self {
             shared,
@@ -99,6 +101,7 @@ impl Node {
             publishers,
             publish_at: Duration::MAX,
             sweep_at: SWEEP_INTERVAL,
+            divide_at,
             links: BTreeMap::new(),
             actions: VecDeque::new(),
             woken: BTreeSet::new(),
@@ -200,6 +203,10 @@ impl Node {
                 replica.sweep(now.time, SWEEP_BUDGET);
             }
         }
+        if now.elapsed >= self.divide_at {
+            self.divide_at = now.elapsed + strict::interval(&self.shared.settings);
+            self.divide(now);
+        }
         self.publish(now);
         let commands = self.shared.membership.lock().poll(now.elapsed);
         for command in commands {
@@ -221,7 +228,11 @@ impl Node {
             Life::In(incoming) => incoming.poll_timeout(),
         });
         let dial = self.shared.membership.lock().poll_timeout();
-        links.chain(dial).chain([self.publish_at, self.sweep_at]).min().unwrap_or(Duration::MAX)
+        links
+            .chain(dial)
+            .chain([self.publish_at, self.sweep_at, self.divide_at])
+            .min()
+            .unwrap_or(Duration::MAX)
     }
 
     /// What the surroundings shall do next.
@@ -309,6 +320,17 @@ impl Node {
             Life::In(incoming) => vec![control(incoming.machine().lock().backlog())],
         });
         logs.chain(links).collect()
+    }
+
+    fn divide(&self, now: Moment) {
+        let patience = strict::patience(&self.shared.settings);
+        self.shared.strict.divide(&self.shared, |zone| {
+            self.links.values().filter(|entry| entry.end.is_none()).all(|entry| match &entry.life {
+                Life::Dialling => true,
+                Life::Out(link) => link.machine().lock().is_heard(zone, now.into(), patience),
+                Life::In(link) => link.machine().lock().has_heard(zone, now.into(), patience),
+            })
+        });
     }
 
     fn publish(&mut self, now: Moment) {

@@ -72,6 +72,9 @@ pub struct ZoneStatus {
     pub refused: u64,
     /// Records that expired, since the start.
     pub expired: u64,
+    /// How many times a request is charged: 1 while the node has all others in sight, then as many as there are members. Strict limit zones only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub charged: Option<u64>,
     /// Content digest, 16 hexadecimal digits, equal on nodes with equal content; absent where it was not asked for, because it reads the whole zone.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub digest: Option<String>,

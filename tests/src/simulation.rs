@@ -41,7 +41,20 @@ impl fmt::Display for Failure {
 /// # Errors
 /// What was violated; a panic of the code under test is one too.
 pub fn simulate(seed: u64) -> Result<Summary, Failure> {
-    let plan = Plan::new(seed);
+    run(Plan::new(seed))
+}
+
+/// Runs one seed of long faults of network and nodes, with a limit zone that is offered ten times its rate; whether it is strict is said, so that it shows what difference it
+/// makes.
+///
+/// # Errors
+/// As [`simulate`]; also if more was admitted than a strict zone may.
+pub fn simulate_limit(seed: u64, is_strict: bool) -> Result<Summary, Failure> {
+    run(Plan::strict(seed, is_strict))
+}
+
+fn run(plan: Plan) -> Result<Summary, Failure> {
+    let seed = plan.seed;
     let failure = |what, state: String| Failure { seed, what, state: format!("{plan:#?}\n{state}") };
     let mut world = World::new(&plan).map_err(|what| failure(what, String::new()))?;
     let run = catch_unwind(AssertUnwindSafe(|| world.run()));

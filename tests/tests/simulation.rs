@@ -1,6 +1,6 @@
 //! The short form of the simulation, and that a seed decides everything. The campaign is `cargo run --release -p tests --bin simulate`.
 
-use tests::simulation::{Summary, simulate};
+use tests::simulation::{Summary, simulate, simulate_limit};
 
 fn run(seed: u64) -> Summary {
     simulate(seed).unwrap_or_else(|failure| panic!("{failure}"))
@@ -23,5 +23,15 @@ fn nodes_keep_their_promises_through_faults() {
     // Short ones: without optimization a minute costs seconds.
     for seed in [0, 22, 47, 48] {
         run(seed);
+    }
+}
+
+/// Halves of the cluster that do not hear of each other for minutes, links that are slow or blocked one way, nodes that are killed.
+#[test]
+fn a_strict_limit_is_kept_to_whatever_the_network_does() {
+    for seed in [1, 3, 6] {
+        simulate_limit(seed, true).unwrap_or_else(|failure| panic!("{failure}"));
+        let loose = simulate_limit(seed, false).expect_err("the same without it");
+        assert!(loose.what.contains("requests more than"), "{loose}");
     }
 }

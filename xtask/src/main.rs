@@ -77,7 +77,10 @@ const STEPS: [Step; 10] = [
         name: "simulate",
         why: "whole nodes through faults that real ones meet once a year, from seeds that can be replayed",
         environment: &[],
-        commands: &["cargo run --release -p tests --bin simulate -- --seeds 150"],
+        commands: &[
+            "cargo run --release -p tests --bin simulate -- --seeds 150",
+            "cargo run --release -p tests --bin simulate -- --strict --seeds 50",
+        ],
     },
     Step {
         name: FUZZ,

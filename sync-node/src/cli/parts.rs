@@ -138,6 +138,7 @@ fn limit(zone: &sync_node::config::LimitReqZone) -> LimitZoneBuilder {
             _ => sync_store::Delay::Nodelay,
         })
         .dry_run(zone.dry_run)
+        .strict(zone.strict)
         .region(zone.region.clone())
 }
 

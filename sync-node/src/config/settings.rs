@@ -178,6 +178,8 @@ pub struct LimitReqZone {
     pub delay: Delay,
     /// Whether to count only and refuse nothing. Default: false. (`limit_req_dry_run`)
     pub dry_run: bool,
+    /// Whether the node admits only its share of rate and burst while it does not have all others in sight. Default: false.
+    pub strict: bool,
     /// Whether the zone synchronizes. Default: true. (`sync`)
     pub sync: bool,
     /// Where the memory comes from, and who may use it beside the node: `map_file`, `map_mode`, `huge_pages`, `prefault`. Default: memory of the node alone.

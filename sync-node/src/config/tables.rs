@@ -407,14 +407,21 @@ fn limit_req_zone(mut table: Section<'_, '_>, taken: &mut Taken) -> Option<Limit
     let delay_after = table.read("delay", count);
     let nodelay = table.read("nodelay", flag).unwrap_or(false);
     let dry_run = table.read("dry_run", flag).unwrap_or(false);
+    let strict = table.read("strict", flag).unwrap_or(false);
     let sync = table.read("sync", flag).unwrap_or(true);
+    if strict && !sync {
+        table.problem(
+            "strict",
+            "`strict` says nothing about a zone that is not shared; remove it, or `sync = false`",
+        );
+    }
     if delay_after.is_some() && nodelay {
         table.problem("nodelay", "`nodelay` contradicts `delay`; remove one of them");
     }
     let region = region(&mut table, taken);
     table.finish();
     let delay = if nodelay { Delay::Nodelay } else { Delay::After(delay_after.unwrap_or(0)) };
-    Some(LimitReqZone { name: name?, size: size?, rate: rate?, burst, delay, dry_run, sync, region })
+    Some(LimitReqZone { name: name?, size: size?, rate: rate?, burst, delay, dry_run, strict, sync, region })
 }
 
 fn record_size(table: &mut Section<'_, '_>) -> u64 {

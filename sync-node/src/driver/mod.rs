@@ -27,6 +27,7 @@ use crate::link::End;
 use crate::membership::LinkId;
 use crate::replication::inbound::Inbound;
 use crate::replication::outbound::Outbound;
+use crate::replication::strict;
 use crate::replication::{LinkError, Now, Shared};
 
 use refusals::Refusals;
@@ -187,6 +188,17 @@ impl Hub {
             Machine::Out(machine) => machine.lock().is_drained(),
             Machine::In(_) => true,
         })
+    }
+
+    /// Tells strict limit zones whether this node has all others in sight.
+    fn divide(&self) {
+        let (now, patience) = (self.now(), strict::patience(&self.shared.settings));
+        self.shared.strict.divide(&self.shared, |zone| {
+            self.links.lock().values().all(|link| match &link.machine {
+                Machine::Out(machine) => machine.lock().is_heard(zone, now, patience),
+                Machine::In(machine) => machine.lock().has_heard(zone, now, patience),
+            })
+        });
     }
 
     /// Lets a link's task know when it is asked to close.

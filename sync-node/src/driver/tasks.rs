@@ -14,7 +14,7 @@ use tracing::{debug, warn};
 use super::{Hub, incoming, outgoing};
 use crate::membership::Command;
 use crate::replication::publisher::Publisher;
-use crate::replication::{SWEEP_BUDGET, SWEEP_INTERVAL};
+use crate::replication::{SWEEP_BUDGET, SWEEP_INTERVAL, strict};
 
 /// All tasks of a node; they end when this is dropped.
 pub(crate) type Tasks = JoinSet<()>;
@@ -35,6 +35,9 @@ pub(crate) fn spawn(
     }
     tasks.spawn(membership(Arc::clone(hub), targets));
     tasks.spawn(sweep(Arc::clone(hub), replicas));
+    if !hub.shared.strict.is_empty() {
+        tasks.spawn(divide(Arc::clone(hub)));
+    }
     tasks
 }
 
@@ -101,6 +104,14 @@ async fn membership(hub: Arc<Hub>, mut targets: watch::Receiver<Arc<TargetSet>>)
             () = sleep_until(hub.at(due.unwrap_or(Duration::MAX))) => {}
             Some(_) = links.join_next() => {}
         }
+    }
+}
+
+/// Looks after strict limit zones.
+async fn divide(hub: Arc<Hub>) {
+    loop {
+        hub.divide();
+        sleep(strict::interval(&hub.shared.settings)).await;
     }
 }
 

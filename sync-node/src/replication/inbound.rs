@@ -59,6 +59,8 @@ struct ZoneLink {
     /// Records have come that the vector did not cover when they were applied. Should the link be lost, they may be orphans.
     brought_uncovered: bool,
     acknowledged: u64,
+    /// The peer has said that it has published so much, and then it had not all arrived.
+    behind: Option<(u64, Duration)>,
 }
 
 /// The machine of a link that this node accepted.
@@ -152,6 +154,7 @@ impl Inbound {
                 refused: false,
                 brought_uncovered: false,
                 acknowledged: 0,
+                behind: None,
             });
         }
         self.peer = Some(peer);
@@ -254,9 +257,15 @@ impl Inbound {
     fn heartbeat(&mut self, now: Now, heartbeat: &Heartbeat) -> Result<Option<Event>, LinkError> {
         self.clock.handle(heartbeat, now);
         let Some(from) = self.peer.as_ref().map(|p| p.origin) else { return Ok(None) };
+        let shared = Arc::clone(&self.shared);
         for zone in &heartbeat.vectors {
-            let Some((_, id)) = self.zone(zone.zone, "vector")? else { continue };
+            let Some((link, id)) = self.zone(zone.zone, "vector")? else { continue };
             let vector = vector(&zone.vector);
+            let claimed = vector.get(from);
+            let arrived = shared.zones[id].replica.vector().get(from);
+            if link.behind.is_none_or(|(earlier, _)| earlier <= arrived) {
+                link.behind = (claimed > arrived).then_some((claimed, now.elapsed));
+            }
             handshake::check_claim(&self.shared, id, &vector)?;
             self.shared.repair.lock().heard(id, self.link, from, vector);
         }
@@ -266,6 +275,14 @@ impl Inbound {
             return Ok(Some(Event::Joined));
         }
         Ok(None)
+    }
+
+    /// Whether all of a zone has arrived that the peer said longer than `patience` ago it had published. It has if the zone is not on this link.
+    pub(crate) fn has_heard(&self, zone: usize, now: Now, patience: Duration) -> bool {
+        let Some(link) = self.zones.iter().find(|link| link.ours == Some(zone)) else { return true };
+        let (Some((claimed, since)), Some(peer)) = (link.behind, &self.peer) else { return true };
+        self.shared.zones[zone].replica.vector().get(peer.origin) >= claimed
+            || now.elapsed.saturating_sub(since) <= patience
     }
 
     /// The next frame for the peer. Acknowledgements gather until it is called: call it when no further frame is at hand.

@@ -12,6 +12,7 @@
 //! | [`inbound::Inbound`] | link we accepted | applies what arrives, acknowledges it, asks for what is missing |
 //! | [`publisher::Publisher`] | zone | decides when the zone is published |
 //! | [`repair::Repair`] | node | decides which inbound link to ask for records whose origin is gone or silent, and when the zone adopts what nobody can be asked for |
+//! | [`strict::Strict`] | node | decides how often a request is charged in strict limit zones |
 //! | [`membership::Membership`](crate::membership::Membership) | node | decides whom to dial and when, and which links to close |
 //!
 //! What makes it correct, in five sentences. A batch has consecutive sequence numbers of one origin, and the
@@ -30,6 +31,7 @@ pub(crate) mod outbound;
 pub(crate) mod publisher;
 pub(crate) mod repair;
 pub(crate) mod rows;
+pub(crate) mod strict;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -40,6 +42,7 @@ use sync_store::{Origin, Replica, Time, VersionVector};
 use crate::state::Unsaved;
 use log::Log;
 use repair::Repair;
+use strict::Strict;
 
 use crate::membership::Membership;
 
@@ -104,6 +107,7 @@ pub(crate) struct Shared {
     pub(crate) zones: Box<[ReplicatedZone]>,
     pub(crate) repair: Mutex<Repair>,
     pub(crate) membership: Mutex<Membership>,
+    pub(crate) strict: Strict,
 }
 
 impl Shared {
@@ -131,7 +135,14 @@ impl Shared {
                 ReplicatedZone { replica, log: Mutex::new(log), unsaved: None }
             })
             .collect();
-        Self { identity, settings, zones, repair: Mutex::new(repair), membership: Mutex::new(membership) }
+        Self {
+            identity,
+            settings,
+            zones,
+            repair: Mutex::new(repair),
+            membership: Mutex::new(membership),
+            strict: Strict::default(),
+        }
     }
 
     /// Notes the changes of a zone for its file. Its records are in doubt if they have dots of the origin `doubtful`.

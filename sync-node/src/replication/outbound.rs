@@ -151,6 +151,16 @@ impl Outbound {
         Some(since.map_or(Duration::ZERO, |at| now.elapsed.saturating_sub(at)))
     }
 
+    /// Whether the peer has acknowledged all of a zone that was published longer than `patience` ago. It has if it does not have the zone.
+    pub(crate) fn is_heard(&self, zone: usize, now: Now, patience: Duration) -> bool {
+        let Some(link) = self.zones.iter().find(|z| z.id == zone) else { return true };
+        match self.shared.zones[zone].log.lock().next_after(link.acknowledged) {
+            Next::UpToDate => true,
+            Next::Batch(batch) => now.elapsed.saturating_sub(batch.at) <= patience,
+            Next::Gone => false,
+        }
+    }
+
     /// Whether the peer has acknowledged everything that was ever written here.
     pub(crate) fn is_drained(&self) -> bool {
         self.zones.iter().all(|link| {

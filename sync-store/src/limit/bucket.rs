@@ -50,18 +50,20 @@ pub(super) const CAPACITY_MAX: u64 = i64::MAX.unsigned_abs();
 /// By what terms a request is judged, multiplied out: nothing is left to be computed that does not depend on the request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Terms {
-    /// The interval of the rate; at least 1.
+    /// What a request is charged: the interval of the rate, or so many times that as there are members. At least 1.
     pub(super) interval_ns: u64,
     /// How far the arrival time may lie in the future.
     pub(super) capacity_ns: u64,
     /// How much of that need not be waited for.
     pub(super) free_ns: u64,
+    /// How many times a request is charged: once, or in a strict zone once for each member. At least 1.
+    pub(super) members: u64,
 }
 
 /// The judgement on a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// Admitted: the new arrival time, the work, and how long the request shall wait.
+    /// Admitted: the new arrival time, the work that is charged, and how long the request shall wait.
     Admitted { tat: u64, work: u64, wait_ns: u64 },
     /// Not admitted: how long until it would be; `None` if its cost is more than the bucket holds.
     Denied { retry_ns: Option<u64> },
@@ -74,7 +76,19 @@ impl Terms {
             interval_ns,
             capacity_ns: burst.saturating_add(1).saturating_mul(interval_ns).min(CAPACITY_MAX),
             free_ns: free.map_or(u64::MAX, |requests| requests.saturating_mul(interval_ns)),
+            members: 1,
         }
+    }
+
+    /// The same, where every request is charged `members` times.
+    pub(super) const fn divided(self, members: u64) -> Self {
+        Self { interval_ns: self.interval_ns.saturating_mul(members), members, ..self }
+    }
+
+    /// How much of the work that a bucket was charged was really admitted.
+    #[inline]
+    pub(super) const fn admitted(&self, work: u64) -> u64 {
+        if self.members == 1 { work } else { work / self.members }
     }
 
     /// What `cost` requests cost.
@@ -100,9 +114,9 @@ impl Terms {
         Verdict::Denied { retry_ns }
     }
 
-    /// How much work a refund of `cost` takes back: never more than there is in the bucket.
+    /// How much work a refund of `cost` takes back: never more than there is in the bucket, and once, however often it was charged.
     pub(super) fn refund(&self, tat: u64, now: u64, cost: u64) -> u64 {
-        self.work(cost).min(tat.saturating_sub(now)).min(CAPACITY_MAX)
+        self.admitted(self.work(cost)).min(tat.saturating_sub(now)).min(CAPACITY_MAX)
     }
 }
 

@@ -62,7 +62,7 @@ impl Found<'_> {
         if cost == 0 {
             return Ok(Charged::unchanged(verdict, before));
         }
-        self.entry.admit(before, tat, work, || self.is_still_there())?;
+        self.entry.admit(before, tat, terms.admitted(work), || self.is_still_there())?;
         if before < now {
             let idle = Idle::new(before, now);
             if !idle.is_none() {

@@ -22,6 +22,9 @@ use crate::sharing::Dead;
 use crate::words::{AtomicU64 as Word, WORD, Words};
 use crate::{Error, Origin, Rate, Time, ZoneKind};
 
+/// Among the settings in force: how many times a request is charged; 0 if the zone is not strict.
+const MEMBERS_AT: usize = 6;
+
 /// Bytes of the smallest limit zone: its fixed structures take about one KiB, and dozens of keys have room in the rest.
 const MIN_SIZE: u64 = 4096;
 
@@ -58,6 +61,9 @@ pub struct LimitZone {
     /// What follows from the three.
     terms: Terms,
     dry_run: bool,
+    is_strict: bool,
+    /// The terms of the zone are those of every check that does not bring its own, and nobody attaches.
+    is_plain: bool,
 }
 
 /// What publishing, applying and covering take turns with.
@@ -95,6 +101,7 @@ pub struct LimitZoneBuilder {
     burst: u64,
     delay: Delay,
     dry_run: bool,
+    strict: bool,
 }
 
 impl LimitZoneBuilder {
@@ -140,6 +147,12 @@ impl LimitZoneBuilder {
         self
     }
 
+    /// Whether the limit is more important than availability: see [`LimitZone::divide`]. Default: no.
+    pub fn strict(mut self, strict: bool) -> Self {
+        self.strict = strict;
+        self
+    }
+
     /// Where the memory of the zone comes from. Default: [`Region::anonymous`].
     pub fn region(mut self, region: Region) -> Self {
         self.region = region;
@@ -179,22 +192,23 @@ impl LimitZoneBuilder {
     fn attach(path: &Path) -> Result<LimitZone, Error> {
         let region = OpenRegion::attach(path, ZoneKind::Limit)?;
         let invalid = || Error::NotARegion { path: path.to_owned() };
-        let [requests, period, burst, delay, free, dry_run] = region.current();
+        let [requests, period, burst, delay, free, dry_run, members] = region.current();
         let rate = Rate::from_words([requests, period]).ok_or_else(invalid)?;
         let builder = LimitZone::builder(region.name().ok_or_else(invalid)?)
             .size(region.size())
             .region(Region::map_file(path))
             .burst(burst)
             .delay(Delay::from_words([delay, free]))
-            .dry_run(dry_run != 0);
+            .dry_run(dry_run != 0)
+            .strict(members != 0);
         let parts = builder.plan()?;
         Ok(builder.zone(rate, region, parts))
     }
 
     /// The settings as a mapped region keeps them.
-    fn in_force(&self, rate: Rate) -> [u64; 6] {
+    fn in_force(&self, rate: Rate) -> [u64; 7] {
         let ([requests, period], [delay, free]) = (rate.to_words(), self.delay.to_words());
-        [requests, period, self.burst, delay, free, u64::from(self.dry_run)]
+        [requests, period, self.burst, delay, free, u64::from(self.dry_run), u64::from(self.strict)]
     }
 
     fn plan(&self) -> Result<(Origins, Dirty, Section), Error> {
@@ -215,6 +229,8 @@ impl LimitZoneBuilder {
     fn zone(self, rate: Rate, region: OpenRegion, parts: (Origins, Dirty, Section)) -> LimitZone {
         let (origins, dirty, entries) = parts;
         LimitZone {
+            is_strict: self.strict,
+            is_plain: !self.strict && !region.is_shared(),
             entries: region.section(entries),
             name: self.name,
             origin: self.origin.unwrap_or_else(Origin::random),
@@ -277,6 +293,7 @@ impl LimitZone {
             burst: 0,
             delay: Delay::None,
             dry_run: false,
+            strict: false,
         }
     }
 
@@ -313,7 +330,7 @@ impl LimitZone {
     fn check_usual(&self, key: &[u8], check: &Check, now: u64) -> Option<Decision> {
         let Check { cost, burst: None, delay: None, rate: None, dry_run } = *check else { return None };
         let cost = u64::try_from(cost).ok().filter(|&cost| cost > 0)?;
-        if self.region.is_shared() {
+        if !self.is_plain {
             return None;
         }
         let key = LimitKey::inline(key)?;
@@ -345,6 +362,25 @@ impl LimitZone {
         decision
     }
 
+    /// Says to a [strict](LimitZoneBuilder::strict) zone how many nodes may admit requests without knowing of each other: 1, as at first, if this node hears of all that others
+    /// admit; otherwise as many as there are members. Each request is then charged to the bucket so many times, so that this node admits its share of rate and burst, and all
+    /// members together no more than the limit. None at all if the burst is smaller than that. What is published is what was admitted. Nothing happens if the zone is not strict.
+    pub fn divide(&self, members: u64) {
+        if self.is_strict && !self.region.sharing().is_guest() {
+            self.region.current_word(MEMBERS_AT).store(members.max(1), Ordering::Release);
+        }
+    }
+
+    /// Whether the zone is [strict](LimitZoneBuilder::strict).
+    pub fn is_strict(&self) -> bool {
+        self.is_strict
+    }
+
+    /// How many times a request is charged; see [`divide`](Self::divide).
+    pub fn members(&self) -> u64 {
+        if self.is_strict { self.region.current_word(MEMBERS_AT).load(Ordering::Acquire).max(1) } else { 1 }
+    }
+
     /// Empties the bucket of a key, here and on the other nodes: all that is known here of its work is refunded. Answers whether
     /// there was any.
     pub fn forget(&self, key: impl AsRef<[u8]>, now: Time) -> bool {
@@ -374,11 +410,11 @@ impl LimitZone {
     /// The zone's terms, and what a check says otherwise.
     fn terms(&self, check: &Check) -> Terms {
         if check.rate.is_none() && check.burst.is_none() && check.delay.is_none() {
-            return self.terms;
+            return self.terms.divided(self.members());
         }
         let rate = check.rate.unwrap_or(self.rate);
         let (burst, delay) = (check.burst.unwrap_or(self.burst), check.delay.unwrap_or(self.delay));
-        Terms::new(rate.interval_ns(), burst, delay.free())
+        Terms::new(rate.interval_ns(), burst, delay.free()).divided(self.members())
     }
 
     fn charge(&self, key: &LimitKey, terms: &Terms, now: u64, cost: u64) -> Charged {
@@ -418,7 +454,13 @@ impl LimitZone {
             return Some(Charged::unchanged(verdict, 0));
         }
         let view = View { tat, idle: Idle::new(0, now) };
-        let fresh = Fresh { key: *key, tag: place.tag, view, debt: work.cast_signed(), foreign: false };
+        let fresh = Fresh {
+            key: *key,
+            tag: place.tag,
+            view,
+            debt: terms.admitted(work).cast_signed(),
+            foreign: false,
+        };
         match self.insert(place, &fresh, now) {
             Inserted::Live { slot, .. } => self.dirty.mark(&self.region, slot),
             Inserted::Again { .. } => return None,

@@ -275,6 +275,11 @@ impl OpenRegion {
         std::array::from_fn(|at| self.words[CURRENT_AT + at].load(Ordering::Relaxed))
     }
 
+    /// One of them, which the owner may change at any time.
+    pub(crate) fn current_word(&self, at: usize) -> &AtomicU64 {
+        &self.words[CURRENT_AT + at]
+    }
+
     fn set_current(&self, current: &[u64]) {
         for (at, word) in current.iter().take(LINE).enumerate() {
             self.words[CURRENT_AT + at].store(*word, Ordering::Relaxed);

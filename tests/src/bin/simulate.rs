@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use clap::Parser;
-use tests::simulation::{Failure, Summary, simulate};
+use tests::simulation::{Failure, Summary, simulate, simulate_limit};
 
 /// Whole nodes under a simulated clock and network. The last line says how many seeds, simulated minutes and failures there were; the exit status is 1 if there
 /// was a failure.
@@ -22,6 +22,9 @@ struct Arguments {
     /// Run this seed alone, and say how it was.
     #[arg(long, conflicts_with_all = ["seeds", "from"])]
     seed: Option<u64>,
+    /// Long faults of network and nodes, and a strict limit zone that is offered ten times its rate.
+    #[arg(long)]
+    strict: bool,
     /// Stop at the first failure.
     #[arg(long)]
     fail_fast: bool,
@@ -37,21 +40,23 @@ struct Total {
     failures: u64,
     slowest: Duration,
     excess: Duration,
+    strict_over: u64,
 }
 
 impl Total {
-    fn add(&mut self, outcome: Result<Summary, Failure>) {
+    fn add(&mut self, options: &str, outcome: Result<Summary, Failure>) {
         self.runs += 1;
         match outcome {
             Ok(summary) => {
                 self.simulated += summary.simulated;
                 self.slowest = self.slowest.max(summary.settled_after);
                 self.excess = self.excess.max(summary.excess);
+                self.strict_over = self.strict_over.max(summary.strict_over);
             }
             Err(failure) => {
                 self.failures += 1;
                 println!(
-                    "{failure}\nreplay it: cargo run --release -p tests --bin simulate -- --seed {}\n",
+                    "{failure}\nreplay it: cargo run --release -p tests --bin simulate -- {options}--seed {}\n",
                     failure.seed
                 );
             }
@@ -75,12 +80,12 @@ fn main() -> ExitCode {
                     {
                         return;
                     }
-                    let outcome = simulate(seed);
+                    let outcome = if arguments.strict { simulate_limit(seed, true) } else { simulate(seed) };
                     if let (Some(_), Ok(summary)) = (arguments.seed, &outcome) {
                         println!("{summary:#?}");
                     }
                     let Ok(mut total) = total.lock() else { return };
-                    total.add(outcome);
+                    total.add(if arguments.strict { "--strict " } else { "" }, outcome);
                     if std::io::stderr().is_terminal() {
                         eprint!("\r{} of {seeds} seeds ", total.runs);
                         let _ = std::io::stderr().flush();
@@ -95,6 +100,9 @@ fn main() -> ExitCode {
         total.slowest.as_secs_f64(),
         total.excess.as_secs_f64()
     );
+    if arguments.strict {
+        println!("no strict zone admitted more than {} requests above its bucket", total.strict_over);
+    }
     println!(
         "{} seeds, {} simulated minutes, {} failures",
         total.runs,

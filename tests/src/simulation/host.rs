@@ -21,6 +21,9 @@ pub(super) const BURST: u64 = 99;
 pub(super) const KEYVAL: &str = "kv";
 pub(super) const STICKY: &str = "st";
 pub(super) const LIMIT: &str = "li";
+pub(super) const STRICT: &str = "strict";
+/// Requests of the zone of that name that come early; a request is forgiven every second.
+pub(super) const STRICT_BURST: u64 = 9;
 
 /// A machine.
 #[derive(Debug)]
@@ -133,14 +136,24 @@ impl Machine {
             .rate("100r/h".parse().map_err(|error| format!("{error}"))?)
             .burst(BURST)
             .region(region(LIMIT, rng.random()));
+        let mut limits = vec![limit];
+        if let Some(is_strict) = plan.strict {
+            let strict = LimitZone::builder(STRICT)
+                .size(32 << 10)
+                .rate("1r/s".parse().map_err(|error| format!("{error}"))?)
+                .burst(STRICT_BURST)
+                .strict(is_strict)
+                .region(region(STRICT, rng.random()));
+            limits.push(strict);
+        }
         let builder = sync_node::Node::builder(format!("host-{}", self.id))
             .plain_text()
             .interval(plan.interval)
             .buffers(plan.buffers.0, plan.buffers.1)
             .max_clock_skew(plan.max_clock_skew)
             .keyval(keyval)
-            .sticky(sticky)
-            .limit(limit);
+            .sticky(sticky);
+        let builder = limits.into_iter().fold(builder, |builder, zone| builder.limit(zone));
         let origin = Origin::from_raw(rng.random_range(1..=u64::MAX)).unwrap_or_else(Origin::random);
         self.node = Some(builder.simulate(origin, rng.random()).map_err(|error| error.to_string())?);
         self.runs += 1;
@@ -158,8 +171,9 @@ impl Machine {
             self.node = None;
             return Ok(());
         };
-        let files =
-            [KEYVAL, STICKY, LIMIT].map(|zone| (folder.join(zone), folder.join(format!("{zone}.killed"))));
+        let files = [KEYVAL, STICKY, LIMIT, STRICT]
+            .map(|zone| (folder.join(zone), folder.join(format!("{zone}.killed"))));
+        let files: Vec<_> = files.into_iter().filter(|(file, _)| file.exists()).collect();
         for (file, copy) in &files {
             std::fs::copy(file, copy).map_err(|error| error.to_string())?;
         }

@@ -68,6 +68,8 @@ pub(super) struct Plan {
     pub(super) mapped: bool,
     /// By how much a node's view of a limit may be beyond the truth.
     pub(super) excess_max: Option<Duration>,
+    /// There is a limit zone whose clients ask for far more than it admits; and whether it is strict.
+    pub(super) strict: Option<bool>,
 }
 
 impl Plan {
@@ -107,9 +109,38 @@ impl Plan {
             fault_max: Duration::from_secs(*pick(rng, &[3, 15, 40])),
             mapped: rng.random_bool(0.3),
             excess_max: None,
+            strict: None,
         };
         plan.excess_max = plan.excess_max();
         plan
+    }
+
+    /// Long faults of network and nodes, and a limit that is offered ten times its rate.
+    pub(super) fn strict(seed: u64, is_strict: bool) -> Self {
+        use Kind::{Cut, CutOneWay, Delay, Isolate, Kill, PowerCut, Reset, Restart, Slow, Split};
+        let mut rng = SmallRng::seed_from_u64(seed ^ 0x7374_7269_6374);
+        let kinds = [Cut, CutOneWay, Isolate, Split, Reset, Slow, Delay, Kill, PowerCut, Restart];
+        let faults: Vec<_> = kinds.into_iter().filter(|_| rng.random_bool(0.4)).collect();
+        Self {
+            nodes: rng.random_range(2..=5),
+            disturbed: Duration::from_secs(rng.random_range(600..1_800)),
+            room: Room::Ample,
+            keyval_bytes: 128 << 10,
+            limit_bytes: 32 << 10,
+            tombstone_retention: Duration::from_secs(24 * 3600),
+            skew: Duration::ZERO,
+            delay: (micros(100), millis(20)),
+            lossy: None,
+            pause: millis(100),
+            keys: 8,
+            value_max: 16,
+            faults: if faults.is_empty() { vec![Split] } else { faults },
+            fault_pause: Duration::from_secs(rng.random_range(10..100)),
+            fault_max: Duration::from_secs(400),
+            excess_max: None,
+            strict: Some(is_strict),
+            ..Self::new(seed)
+        }
     }
 
     /// What a message is late by may be late work. A node that is sent states, because it joins, or lacks what the logs or the links of its peers do not bring, may count twice

@@ -10,6 +10,8 @@
 //! **Nobody is refused for what did not happen.** If all requests of a key had been decided in one place, by the clock that is ahead of all others, its
 //! arrival time would be X. No node's is later than X by more than the longest time a message was under way, and what the documented double count adds.
 //!
+//! **A strict limit is kept to**, whatever the network does: a bucket that contains all that was admitted holds no more than its own and what nodes may admit before they notice.
+//!
 //! **Version vectors never go back**, except by forgetting an origin when there are more than the table has room for.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,7 +19,7 @@ use std::time::Duration;
 
 use sync_store::{Check, Origin, Stamp, State, Time, VersionVector};
 
-use super::host::{KEYVAL, LIMIT, Machine, STICKY};
+use super::host::{KEYVAL, LIMIT, Machine, STICKY, STRICT_BURST};
 use super::network::Host;
 use super::plan::Plan;
 
@@ -57,6 +59,12 @@ pub(super) struct Truth {
     learned: BTreeMap<Vec<u8>, BTreeSet<Vec<u8>>>,
     /// The arrival time of each limit's key, were it decided in one place.
     arrivals: BTreeMap<Vec<u8>, Time>,
+    /// The same of the only key of the strict zone, in the form of a bucket.
+    strict: Bucket,
+    /// What nodes may have admitted there in addition because they were started anew: a share of the burst each.
+    restarts: Bucket,
+    /// How many requests more than its bucket has room for the strict zone has admitted, at most.
+    pub(super) strict_over: u64,
     vectors: BTreeMap<(Host, &'static str), (u64, VersionVector)>,
     origins: BTreeSet<Origin>,
     /// By how much some node's view of a limit was beyond the truth, at most.
@@ -64,6 +72,24 @@ pub(super) struct Truth {
     /// Some node has dropped sessions, or keys of limits, for want of room.
     pub(super) evicted: (bool, bool),
 }
+
+/// Requests that drain one a second, as an arrival time.
+#[derive(Clone, Copy, Debug, Default)]
+struct Bucket(Duration);
+
+impl Bucket {
+    fn add(&mut self, now: Duration, requests: u64) {
+        self.0 = self.0.max(now) + Duration::from_secs(requests);
+    }
+
+    fn requests(self, now: Duration) -> u64 {
+        self.0.saturating_sub(now).as_secs_f64().ceil() as u64
+    }
+}
+
+/// After so long every node knows whom it does not hear any more: a time-out of a link, a tenth of it for what was announced, a fortieth until it looks, and
+/// what a slow way may add.
+const NOTICED: Duration = Duration::from_millis(7_500);
 
 fn err<T>(what: String) -> Result<T, String> {
     Err(what)
@@ -111,6 +137,28 @@ impl Truth {
     pub(super) fn admitted(&mut self, key: &str, fastest: Time) {
         let arrival = self.arrivals.entry(key.into()).or_insert(Time::EPOCH);
         *arrival = (*arrival).max(fastest).saturating_add(REQUEST);
+    }
+
+    /// A request of the strict zone was admitted.
+    pub(super) fn admitted_strictly(&mut self, plan: &Plan, fastest: Time) -> Result<(), String> {
+        let now = Duration::from_nanos(fastest.as_nanos());
+        let capacity = STRICT_BURST + 1;
+        self.strict.add(now, 1);
+        let over = self.strict.requests(now).saturating_sub(capacity);
+        self.strict_over = self.strict_over.max(over);
+        let unnoticed = (plan.nodes as u64 - 1) * (capacity + NOTICED.as_secs());
+        let bound = unnoticed + self.restarts.requests(now);
+        if over > bound {
+            return err(format!(
+                "{over} requests more than {capacity} and one a second, {bound} are the most"
+            ));
+        }
+        Ok(())
+    }
+
+    /// A node was started that knows nothing of what was admitted.
+    pub(super) fn began_anew(&mut self, fastest: Time) {
+        self.restarts.add(Duration::from_nanos(fastest.as_nanos()), STRICT_BURST + 1);
     }
 
     /// A node has started. What it kept is there.

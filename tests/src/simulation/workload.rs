@@ -6,7 +6,7 @@ use rand::Rng;
 use rand::rngs::SmallRng;
 use sync_store::{Check, Error, Expiry, Time};
 
-use super::host::{KEYVAL, LIMIT, Machine, STICKY};
+use super::host::{KEYVAL, LIMIT, Machine, STICKY, STRICT};
 use super::plan::Plan;
 use super::truth::Truth;
 
@@ -25,6 +25,11 @@ pub(super) fn operate(
 ) -> Result<(), String> {
     let Some(node) = &machine.node else { return Ok(()) };
     let time = machine.time(now);
+    if let Some(strict) = node.limit(STRICT)
+        && strict.check("client", &Check::default(), time).is_admitted()
+    {
+        truth.admitted_strictly(plan, fastest)?;
+    }
     let n = rng.random_range(0..plan.keys);
     let sticky = node.sticky(STICKY).ok_or("no sticky zone")?;
     let limit = node.limit(LIMIT).ok_or("no limit zone")?;

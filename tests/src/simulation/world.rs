@@ -80,6 +80,8 @@ pub struct Summary {
     pub excess: Duration,
     /// How far the nodes' views of a limit were apart in the end, at most.
     pub spread: Duration,
+    /// How many requests more than its bucket has room for the strict zone has admitted, at most.
+    pub strict_over: u64,
 }
 
 pub(super) struct World {
@@ -158,6 +160,7 @@ impl World {
                     settled_after,
                     excess: self.truth.excess,
                     spread: spread(self.now, &self.machines, &self.truth),
+                    strict_over: self.truth.strict_over,
                 });
             }
         }

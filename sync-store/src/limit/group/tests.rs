@@ -5,7 +5,7 @@ use super::super::found::Snapshot;
 use super::*;
 
 #[cfg(loom)]
-const TERMS: Terms = Terms { interval_ns: 10, capacity_ns: 100, free_ns: u64::MAX };
+const TERMS: Terms = Terms { interval_ns: 10, capacity_ns: 100, free_ns: u64::MAX, members: 1 };
 
 fn key(name: &str) -> LimitKey {
     LimitKey::new(name.as_bytes()).expect("not empty")
@@ -220,7 +220,8 @@ mod model {
     fn loom_limit_rows_and_charges_add_up() {
         /// In which idle times are told.
         const UNIT: u64 = 1 << 14;
-        const TERMS: Terms = Terms { interval_ns: 10 * UNIT, capacity_ns: 100 * UNIT, free_ns: u64::MAX };
+        const TERMS: Terms =
+            Terms { interval_ns: 10 * UNIT, capacity_ns: 100 * UNIT, free_ns: u64::MAX, members: 1 };
         model(|| {
             let words: Arc<Box<[AtomicU64]>> = Arc::new(words(1));
             put(&words, "k", 5 * UNIT, 0);

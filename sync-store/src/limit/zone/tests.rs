@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use std::time::Duration;
 
 use super::*;
-use crate::Replica as _;
+use crate::{Replica as _, State};
 
 mod stopped;
 
@@ -288,4 +288,39 @@ fn a_zone_of_80_bytes_a_key_keeps_its_keys() {
         zone.check(key.to_be_bytes(), &Check::default(), at(0));
     }
     assert!(zone.stats().records >= keys * 99 / 100, "{}", zone.stats().records);
+}
+
+#[test]
+fn a_strict_zone_that_is_divided_admits_its_share_and_publishes_what_it_admitted() {
+    let builder =
+        || LimitZone::builder("strict").size(8 << 10).rate("10r/s".parse().expect("a rate")).burst(8);
+    let at = |ms: u64| at(ms * 1_000_000);
+    let admitted = |zone: &LimitZone, key: &str, from_ms: u64, to_ms: u64| {
+        (from_ms..to_ms).filter(|&ms| zone.check(key, &Check::default(), at(ms)).is_admitted()).count()
+    };
+    let zone = builder().strict(true).build().expect("a good one");
+    assert_eq!(admitted(&zone, "whole", 0, 1), 1);
+    assert_eq!(zone.check("whole", &Check::default(), at(0)).remaining(), 7);
+    zone.divide(3);
+    // A third of 9 at once and a third of 10 a second.
+    assert_eq!(admitted(&zone, "divided", 0, 1_501), 3 + 5);
+    assert_eq!(zone.check("divided", &Check { cost: 0, ..Check::default() }, at(1_500)).remaining(), 0);
+    let mut published = 0;
+    zone.publish(at(1_500), &mut |record| {
+        if let (b"divided", State::Limit { debt_ns, .. }) = (record.key, record.state) {
+            published += debt_ns;
+        }
+        true
+    });
+    assert_eq!(published, 8 * 100_000_000);
+    // More members than the burst has requests: none.
+    zone.divide(10);
+    assert_eq!(admitted(&zone, "none", 0, 1_000), 0);
+    zone.divide(1);
+    assert_eq!(admitted(&zone, "none", 1_000, 1_001), 1);
+
+    let loose = builder().build().expect("a good one");
+    loose.divide(3);
+    assert_eq!((loose.members(), loose.is_strict()), (1, false));
+    assert_eq!((0..20).filter(|_| loose.check("k", &Check::default(), at(0)).is_admitted()).count(), 9);
 }

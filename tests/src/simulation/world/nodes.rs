@@ -8,6 +8,7 @@ use super::{Event, LOOKUP, SHUTDOWN, World};
 use crate::simulation::faults::Stop;
 use crate::simulation::host::{host_at, target};
 use crate::simulation::network::{ConnectionId, Host, Item, Phase, Side};
+use crate::simulation::truth::fastest;
 
 impl World {
     /// Lets a node do what is due, and does what it says.
@@ -66,6 +67,9 @@ impl World {
         }
         if empty {
             self.truth.discards(self.now, &self.machines, host);
+        }
+        if self.machines[host].runs > 0 {
+            self.truth.began_anew(fastest(self.now, &self.machines));
         }
         let (now, machine) = (self.now, &mut self.machines[host]);
         machine.start(now, &self.plan, empty, &mut self.rng)?;

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::{CHECK, Event, SETTLE_MAX, World};
-use crate::simulation::host::{KEYVAL, LIMIT, STICKY};
+use crate::simulation::host::{KEYVAL, LIMIT, STICKY, STRICT};
 use crate::simulation::truth::{fastest, spread};
 
 impl World {
@@ -63,7 +63,7 @@ impl World {
         }
         digests
             .into_iter()
-            .filter(|(zone, _)| zone != LIMIT)
+            .filter(|(zone, _)| zone != LIMIT && zone != STRICT)
             .filter(|(zone, _)| zone != STICKY || !self.truth.evicted.0)
             .find(|(_, digests)| digests.len() > 1)
             .map(|(zone, digests)| format!("zone {zone:?} differs: {digests:x?}"))
