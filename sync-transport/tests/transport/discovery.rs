@@ -314,3 +314,28 @@ async fn the_hosts_file_of_the_system_is_read() {
     let set = until(&mut discovery.targets(), |set| !set.targets.is_empty()).await;
     assert!(addresses(&set).iter().any(|address| address == "127.0.0.1:9000" || address == "[::1]:9000"));
 }
+
+#[tokio::test]
+async fn an_answer_that_is_too_long_for_udp_comes_over_tcp() {
+    let hosts = |count: u8| (1..=count).map(|n| format!("127.0.1.{n} nodes.zone.test\n")).collect::<String>();
+    let mut dns = Dns::start(&hosts(200)).await;
+    // 200 addresses take 3 KiB: the server cuts them off, and says so.
+    dns.run(&["--edns-packet-max=512"]).await;
+    let discovery = dns.follow(&["nodes.zone.test:9000"]);
+    let set = until(&mut discovery.targets(), |set| set.targets.len() == 200).await;
+    assert_eq!(set.servers[0].error, None);
+}
+
+#[tokio::test]
+async fn the_time_of_an_answer_counts_and_valid_bounds_it() {
+    for (ttl, valid) in [("1", Duration::from_secs(3600)), ("3600", Duration::from_secs(1))] {
+        let mut dns = Dns::start("127.0.0.1 nodes.zone.test\n").await;
+        dns.run(&[&format!("--local-ttl={ttl}")]).await;
+        let options = DiscoveryOptions { valid: Some(valid), ..dns.options() };
+        let discovery = Discovery::start(servers(&["nodes.zone.test:9000"]), options);
+        let mut targets = discovery.targets();
+        until_addresses(&mut targets, &["127.0.0.1:9000"]).await;
+        dns.set_hosts("127.0.0.2 nodes.zone.test\n");
+        until_addresses(&mut targets, &["127.0.0.2:9000"]).await;
+    }
+}
