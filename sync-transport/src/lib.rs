@@ -29,32 +29,49 @@
 //!
 //! # Example
 //!
-//! Two peers exchange frames (over plain TCP; for TLS set `tls` in both options):
+//! Peers that trust the same authority, found by DNS, exchange frames:
 //!
 //! ```
 //! use sync_transport::{
-//!     ConnectOptions, Connector, Discovery, DiscoveryOptions, ListenOptions, Listener, length_prefixed,
+//!     ConnectOptions, Connector, Discovery, DiscoveryOptions, ListenOptions, Listener, Pem, TlsConfig, TlsOptions,
+//!     length_prefixed,
 //! };
 //!
+//! # fn pem() -> Result<[String; 3], rcgen::Error> {
+//! #     let key = rcgen::KeyPair::generate()?;
+//! #     let mut params = rcgen::CertificateParams::new(vec![])?;
+//! #     params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+//! #     let (ca, issuer) = (params.self_signed(&key)?.pem(), rcgen::Issuer::new(params, key));
+//! #     let key = rcgen::KeyPair::generate()?;
+//! #     let params = rcgen::CertificateParams::new(vec!["localhost".to_owned()])?;
+//! #     Ok([params.signed_by(&key, &issuer)?.pem(), key.serialize_pem(), ca])
+//! # }
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! let listener = Listener::bind(&"127.0.0.1:0".parse()?, ListenOptions::default()).await?;
-//! let servers = vec![listener.address().to_string().parse()?]; // or "sync.example.com:9000"
+//! # let [certificate, key, ca] = pem()?;
+//! // Or `Pem::file("node.pem")`, which `reload` reads again.
+//! let tls = TlsConfig::load(&TlsOptions::new(Pem::memory(certificate), Pem::memory(key), Pem::memory(ca)))?;
+//! let options = ListenOptions { tls: Some(tls.clone()), ..ListenOptions::default() };
+//! let listener = Listener::bind(&"127.0.0.1:0".parse()?, options).await?;
+//! # let port = match listener.address() {
+//! #     sync_transport::Address::Tcp(address) => address.port(),
+//! #     address => unreachable!("{address}"),
+//! # };
 //! tokio::spawn(async move {
 //!     let connection = listener.accept().await?.handshake().await?;
+//!     println!("{:?} is here", connection.peer().names);
 //!     let (mut sender, mut receiver) = connection.split();
 //!     while let Some(frame) = receiver.recv().await? {
-//!         let echo = length_prefixed(&frame).expect("as long as it came");
-//!         sender.send(&[echo]).await?;
+//!         sender.send(&[length_prefixed(&frame).expect("as long as it came")]).await?;
 //!     }
 //!     sender.close().await
 //! });
 //!
+//! let servers = vec![format!("localhost:{port}").parse()?]; // or "_sync._tcp.example.com"
 //! let discovery = Discovery::start(servers, DiscoveryOptions::default());
-//! let targets = discovery.targets().borrow().clone();
-//! let connection = Connector::new(ConnectOptions::default()).connect(&targets.targets[0]).await?;
-//! println!("connected to {}", connection.peer().address);
-//! let (mut sender, mut receiver) = connection.split();
+//! let targets = discovery.targets().wait_for(|set| !set.targets.is_empty()).await?.clone();
+//! let connector = Connector::new(ConnectOptions { tls: Some(tls), ..ConnectOptions::default() });
+//! let (mut sender, mut receiver) = connector.connect(&targets.targets[0]).await?.split();
 //! sender.send(&[length_prefixed(b"hello").expect("short")]).await?;
 //! assert_eq!(receiver.recv().await?.as_deref(), Some(&b"hello"[..]));
 //! sender.close().await?;
