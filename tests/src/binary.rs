@@ -23,21 +23,37 @@ pub fn sync_node() -> &'static Path {
 }
 
 fn build() -> PathBuf {
+    let artifacts = built(&["--package", "sync-node", "--bin", "sync-node"]);
+    let executable = artifacts.iter().find_map(|artifact| artifact["executable"].as_str());
+    executable.map(PathBuf::from).expect("cargo names the executable it built")
+}
+
+/// The C libraries of the package `sync-store-c`, shared and static.
+///
+/// # Panics
+/// If they do not build.
+pub fn c_libraries() -> [PathBuf; 2] {
+    let artifacts = built(&["--package", "sync-store-c", "--lib"]);
+    let files = artifacts.iter().filter_map(|artifact| artifact["filenames"].as_array()).flatten();
+    let files: Vec<PathBuf> = files.filter_map(|file| file.as_str()).map(PathBuf::from).collect();
+    ["libsync_store_c.so", "libsync_store_c.a"].map(|name| {
+        files.iter().find(|file| file.ends_with(name)).cloned().expect("cargo names the library it built")
+    })
+}
+
+/// What cargo says of each artifact that it has built, or found built.
+fn built(what: &[&str]) -> Vec<serde_json::Value> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
-    command.args(["build", "--quiet", "--package", "sync-node", "--bin", "sync-node"]);
+    command.args(["build", "--quiet"]).args(what);
     command.args(["--message-format", "json-render-diagnostics"]).current_dir(root());
     if !cfg!(debug_assertions) {
         command.arg("--release");
     }
     let output = command.stderr(Stdio::inherit()).output().expect("cargo can be started");
-    assert!(output.status.success(), "cargo build of sync-node failed");
+    assert!(output.status.success(), "cargo build {what:?} failed");
     let messages = String::from_utf8(output.stdout).expect("cargo writes UTF-8");
-    messages
-        .lines()
-        .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
-        .find_map(|message| message["executable"].as_str().map(PathBuf::from))
-        .expect("cargo names the executable it built")
+    messages.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
 }
 
 /// How a command ended that runs to its end.

@@ -33,7 +33,7 @@ mod usage;
 mod wait;
 
 pub use api::{Api, Reply, Status, ZoneStatus};
-pub use binary::{Ended, run_to_end, sync_node};
+pub use binary::{Ended, c_libraries, run_to_end, sync_node};
 pub use cluster::{Cluster, digests_equal, put_reaches, same_records};
 pub use config::{API_PORT, Config, Encryption, SYNC_PORT};
 pub use dns::Dns;
