@@ -30,7 +30,7 @@ const FUZZ: &str = "fuzz";
 const PACKAGE: &str = "package";
 
 /// In the order of `ci`: what fails often and fast comes first.
-const STEPS: [Step; 10] = [
+const STEPS: [Step; 11] = [
     Step {
         name: "format",
         why: "one layout, so that a change shows nothing but the change",
@@ -87,6 +87,15 @@ const STEPS: [Step; 10] = [
         why: "frames and rows, mutated where that reaches new code; `fuzz --seconds N` for longer than 5 s a target",
         environment: &[],
         commands: &["cargo xtask fuzz --seconds 5"],
+    },
+    Step {
+        name: "examples",
+        why: "proxies of others that embed a node: a workspace of its own, since Pingora brings more packages than all of this",
+        environment: &[("CARGO_TARGET_DIR", "target")],
+        commands: &[
+            "cargo fmt --manifest-path examples/Cargo.toml --all --check",
+            "cargo test --locked --manifest-path examples/Cargo.toml",
+        ],
     },
     Step {
         name: PACKAGE,
