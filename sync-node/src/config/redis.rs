@@ -6,10 +6,13 @@ use super::values::{self, Parsed, count, flag, list, text, time};
 use crate::api::Grants;
 use crate::redis::{CONNECTIONS, Options, PREFIXES_MAX, TIMEOUT};
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 use sync_transport::Address;
 use toml::de::DeValue;
 
+/// Where clients of Redis look if they are not told: of this machine alone.
+const LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 6379);
 /// Connections that may be allowed: each takes a file descriptor, of which a process has about a million at the most.
 const CONNECTIONS_MAX: u64 = 1 << 20;
 
@@ -17,7 +20,7 @@ const CONNECTIONS_MAX: u64 = 1 << 20;
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Redis {
-    /// Where to listen: `address:port` or `unix:/path`. Required. Not reloadable.
+    /// Where to listen: `address:port` or `unix:/path`. Default: `127.0.0.1:6379`. Not reloadable.
     pub listen: Address,
     /// The other keys of the table. Who may do what is reloadable.
     pub options: Options,
@@ -39,9 +42,9 @@ pub(super) fn redis(
     mut table: Section<'_, '_>,
     keyvals: &BTreeSet<String>,
     limits: &BTreeSet<String>,
-) -> Option<Redis> {
+) -> Redis {
     let folder = table.report().folder().to_owned();
-    let listen = table.require("listen", "\"127.0.0.1:6379\"", |value| address(&folder, value));
+    let listen = table.read("listen", |value| address(&folder, value));
     let databases = table.read("databases", |value| list(value, |value| zone(value, keyvals, "keyval_zone")));
     let prefixes = table.read("prefixes", |value| prefixes(value, keyvals));
     let limit = table.read("limit", |value| zone(value, limits, "limit_req_zone"));
@@ -57,7 +60,7 @@ pub(super) fn redis(
     let timeout = table.read("timeout", time);
     if !["databases", "prefixes", "limit"].into_iter().any(|key| table.has(key)) {
         table.problem(
-            "listen",
+            "databases",
             "[redis] shows no zone; add databases = \"…\" with a keyval zone, or limit = \"…\" with a limit zone",
         );
     }
@@ -87,7 +90,7 @@ pub(super) fn redis(
         connections: connections.unwrap_or(CONNECTIONS),
         timeout: Some(timeout.unwrap_or(TIMEOUT)).filter(|timeout| *timeout > Duration::ZERO),
     };
-    Some(Redis { listen: listen?, options })
+    Redis { listen: listen.unwrap_or(Address::Tcp(LISTEN)), options }
 }
 
 /// The name of a zone that there is.
@@ -117,3 +120,6 @@ fn prefixes(value: &DeValue<'_>, keyvals: &BTreeSet<String>) -> Parsed<BTreeMap<
     }
     Ok(prefixes)
 }
+
+#[cfg(test)]
+mod tests;

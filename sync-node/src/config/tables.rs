@@ -93,9 +93,8 @@ pub(super) fn read(report: &Report, root: &DeTable<'_>) -> Tables {
     let api = api_table.and_then(api);
     // By the names that are written: a zone with an error is not named twice.
     #[cfg(feature = "redis")]
-    let redis = redis_table.and_then(|table| {
-        redis::redis(table, &taken.of_kind("keyval_zone"), &taken.of_kind("limit_req_zone"))
-    });
+    let redis = redis_table
+        .map(|table| redis::redis(table, &taken.of_kind("keyval_zone"), &taken.of_kind("limit_req_zone")));
     root.finish();
     Tables {
         name: name.unwrap_or_default(),
