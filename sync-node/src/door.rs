@@ -9,14 +9,17 @@ mod patient;
 
 pub(crate) use counters::Counters;
 pub use listener::Listener;
-pub(crate) use listener::Stream;
-pub(crate) use patient::Patient;
 
 use crate::Node;
+use listener::Stream;
 use parking_lot::{RwLock, RwLockReadGuard};
+use patient::Patient;
 use std::net::IpAddr;
 use std::sync::Arc;
 use tokio::sync::Semaphore;
+
+/// A client's connection.
+pub(crate) type Connection = Patient<Box<dyn Stream>>;
 
 /// Requests at a time that keep a thread busy for long: whole zones read, passwords verified. More of them wait, in order.
 const HEAVY_MAX: usize = 2;

@@ -1,6 +1,6 @@
 //! The socket of a door: TCP, or a Unix socket.
 
-use super::{Client, Patient};
+use super::{Client, Connection, Patient};
 use std::fs::Permissions;
 use std::io;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
@@ -44,7 +44,7 @@ impl Drop for SocketFile {
     }
 }
 
-/// The connection of a client.
+/// What a connection runs over.
 pub(crate) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 
@@ -78,7 +78,7 @@ impl Listener {
     }
 
     /// The next client. What keeps it from coming is logged and waited out.
-    pub(crate) async fn next(&self) -> (Patient<Box<dyn Stream>>, Client) {
+    pub(crate) async fn next(&self) -> (Connection, Client) {
         let mut pause = ACCEPT_PAUSE;
         loop {
             match self.accept().await {

@@ -8,7 +8,7 @@ use super::walk::Walk;
 use super::{Inner, Redis};
 use crate::Listener;
 use crate::api::users::UsersFile;
-use crate::door::{Patient, Stream};
+use crate::door::{Client, Connection};
 use bytes::{Buf, BytesMut};
 use std::future::Future;
 use std::io;
@@ -76,8 +76,8 @@ impl Redis {
 /// Serves one client until it goes, or has to.
 async fn attend(
     redis: &Arc<Inner>,
-    mut stream: Patient<Box<dyn Stream>>,
-    client: crate::door::Client,
+    mut stream: Connection,
+    client: Client,
     mut stopped: watch::Receiver<bool>,
 ) -> io::Result<()> {
     let Some(mut session) = Session::new(Arc::clone(redis), client) else {
@@ -125,7 +125,7 @@ async fn attend(
 struct Turn<'t> {
     redis: &'t Arc<Inner>,
     session: &'t mut Session,
-    stream: &'t mut Patient<Box<dyn Stream>>,
+    stream: &'t mut Connection,
     replies: &'t mut Replies,
 }
 
