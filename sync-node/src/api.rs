@@ -18,7 +18,6 @@
 //! head of a request, its size, connections). A program that has a server of its own mounts [`Api::router`].
 
 pub mod access;
-mod counters;
 mod decide;
 mod guard;
 mod health;
@@ -30,24 +29,19 @@ mod server;
 mod timestamp;
 pub mod users;
 
-pub use server::Listener;
+pub use crate::door::Client;
 
 use crate::Node;
+use crate::door::{Counters, Door};
 use access::AccessList;
 use axum::Router;
 use axum::routing::{any, get, post};
-use counters::Counters;
 use parking_lot::RwLock;
 use problem::Problem;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use sync_store::{KeyvalZone, Replica, Time};
-use tokio::sync::Semaphore;
 use users::UsersFile;
-
-/// Requests at a time that keep a thread busy for long: whole zones read, passwords verified. More of them wait, in order.
-const HEAVY_MAX: usize = 2;
 
 /// What clients of the API may do. The default is what a configuration without a word grants: everybody may read.
 #[derive(Debug, Clone, Default)]
@@ -62,22 +56,6 @@ pub struct Grants {
     pub users: Option<UsersFile>,
 }
 
-/// The client of a request; a server that mounts [`Api::router`] puts it into the extensions of every request. Without it the client
-/// counts as one of a Unix socket.
-#[derive(Debug, Clone, Copy)]
-#[non_exhaustive]
-pub struct Client {
-    /// Its address; `None` on a Unix socket.
-    pub address: Option<IpAddr>,
-}
-
-impl Client {
-    /// A client at an address, or of a Unix socket.
-    pub const fn new(address: Option<IpAddr>) -> Self {
-        Self { address }
-    }
-}
-
 /// The HTTP API of one node; clones are handles to the same one.
 #[derive(Debug, Clone)]
 pub struct Api {
@@ -86,12 +64,8 @@ pub struct Api {
 
 #[derive(Debug)]
 struct Inner {
-    node: Node,
+    door: Door,
     grants: RwLock<Arc<Grants>>,
-    /// Whether changes are taken. A change holds it for reading while it is made, so that after [`Api::stop_changes`] none is under way.
-    taking_changes: RwLock<bool>,
-    heavy: Semaphore,
-    counters: Counters,
     /// Configurations loaded so far, and when the last was.
     generation: AtomicU64,
     loaded_at: AtomicU64,
@@ -102,18 +76,15 @@ impl Api {
     pub fn new(node: Node, grants: Grants) -> Self {
         let loaded_at = AtomicU64::new(node.now().as_millis());
         let inner = Inner {
-            node,
+            door: Door::new(node, "api"),
             grants: RwLock::new(Arc::new(grants)),
-            taking_changes: RwLock::new(true),
-            heavy: Semaphore::new(HEAVY_MAX),
-            counters: Counters::default(),
             generation: AtomicU64::new(1),
             loaded_at,
         };
         Self { inner: Arc::new(inner) }
     }
 
-    /// Every path of the API, to be served by [`Listener::serve`] or by a server of your own.
+    /// Every path of the API, to be served by [`Api::serve`] or by a server of your own.
     pub fn router(&self) -> Router {
         Router::new()
             .route("/healthz", get(health::alive))
@@ -143,11 +114,11 @@ impl Api {
 
     /// Refuses changes from now on (503), and returns when none is under way any more. What was acknowledged before is in the zones then.
     pub fn stop_changes(&self) {
-        *self.inner.taking_changes.write() = false;
+        self.inner.door.stop_changes();
     }
 
     fn node(&self) -> &Node {
-        &self.inner.node
+        self.inner.door.node()
     }
 
     fn grants(&self) -> Arc<Grants> {
@@ -155,15 +126,12 @@ impl Api {
     }
 
     fn counters(&self) -> &Counters {
-        &self.inner.counters
+        self.inner.door.counters()
     }
 
     /// Makes a change to a zone, unless the node is stopping.
     fn change<T>(&self, change: impl FnOnce(Time) -> Result<T, Problem>) -> Result<T, Problem> {
-        let taking_changes = self.inner.taking_changes.read();
-        if !*taking_changes || self.node().is_stopping() {
-            return Err(Problem::stopping());
-        }
+        let _changing = self.inner.door.begin_change().ok_or_else(Problem::stopping)?;
         change(self.node().now())
     }
 
@@ -177,9 +145,8 @@ impl Api {
         &self,
         work: impl FnOnce(&Self) -> T + Send + 'static,
     ) -> Result<T, Problem> {
-        // The semaphore is never closed, and the work does not panic by its own contract; both would be our fault.
-        let _turn = self.inner.heavy.acquire().await.map_err(|_| Problem::internal())?;
         let api = self.clone();
-        tokio::task::spawn_blocking(move || work(&api)).await.map_err(|_| Problem::internal())
+        // The work does not panic by its own contract; it would be our fault.
+        self.inner.door.heavy(move || work(&api)).await.ok_or_else(Problem::internal)
     }
 }

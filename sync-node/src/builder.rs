@@ -371,7 +371,7 @@ impl NodeBuilder {
         let keepers = kept.into_iter().map(|Kept { files, unsaved, id }| {
             let name = files.zone().to_owned();
             let (Some(zone), Some((_, sync))) = (zones.keyvals.get(&name), self.states.get(&name)) else {
-                return Err(Error::NoSuchZone { name });
+                return Err(Error::NoSuchZone { name, purpose: "to keep a state file of" });
             };
             let reach = id.map_or(Reach::Local, |id| Reach::Cluster(Arc::clone(hub), id));
             let keeper =
@@ -421,10 +421,10 @@ impl NodeBuilder {
             zones.limits.insert(claim(zone.name())?, Arc::new(zone));
         }
         if let Some(name) = self.local.iter().find(|&name| !names.contains(name)) {
-            return Err(Error::NoSuchZone { name: name.clone() });
+            return Err(Error::NoSuchZone { name: name.clone(), purpose: "to keep local" });
         }
         if let Some(name) = self.states.keys().find(|&name| !zones.keyvals.contains_key(name)) {
-            return Err(Error::NoSuchZone { name: name.clone() });
+            return Err(Error::NoSuchZone { name: name.clone(), purpose: "to keep a state file of" });
         }
         let shared = names.into_iter().map(|name| (!self.local.contains(&name), name));
         zones.synchronized = shared.map(|(shared, name)| (name, shared)).collect();

@@ -29,6 +29,8 @@
 //! ```
 
 mod reader;
+#[cfg(feature = "redis")]
+mod redis;
 mod settings;
 mod tables;
 pub(crate) mod values;
@@ -37,6 +39,8 @@ pub use settings::{
     Api, Buffers, Delay, KeyvalType, KeyvalZone, LimitReqZone, LogLevel, Ssl, StickyZone, ZoneSync,
 };
 
+#[cfg(feature = "redis")]
+pub use redis::Redis;
 pub use values::parse_time;
 
 pub(crate) use values::display_size;
@@ -68,6 +72,9 @@ pub struct Config {
     pub limit_req_zones: Vec<LimitReqZone>,
     /// The HTTP API; without it the node has none.
     pub api: Option<Api>,
+    /// The door for clients of Redis; without it the node has none.
+    #[cfg(feature = "redis")]
+    pub redis: Option<Redis>,
     source: Source,
 }
 
@@ -122,6 +129,8 @@ impl Config {
             sticky_zones: tables.sticky_zones,
             limit_req_zones: tables.limit_req_zones,
             api: tables.api,
+            #[cfg(feature = "redis")]
+            redis: tables.redis,
             source,
         })
     }

@@ -13,11 +13,13 @@ pub enum Error {
         /// The name.
         name: String,
     },
-    /// [`local`](crate::NodeBuilder::local) names a zone that the node does not have.
-    #[error("there is no zone {name:?} to keep local")]
+    /// The node does not have a zone that was named for some purpose: to be [local](crate::NodeBuilder::local), or behind a door.
+    #[error("there is no zone {name:?} {purpose}")]
     NoSuchZone {
         /// The name.
         name: String,
+        /// What it was named for, such as `to keep local`.
+        purpose: &'static str,
     },
     /// Neither TLS nor plain text was chosen, and the node would listen on or dial TCP.
     #[error("peers need TLS: give a certificate, or ask for plain text where the network is trusted")]

@@ -55,17 +55,21 @@
 //! | [`NodeBuilder`], [`Node`], [`status`] | the way in, for programs |
 //! | `state` | the files that keyval zones are kept in |
 //! | [`config`], [`api`] | the way in, for operators: the file, and HTTP |
+//! | `door`, `redis` | the ways in for other proxies: what all doors have in common, and the Redis protocol |
 //!
 //! The binary `sync-node` is this library with a command line.
 
 pub mod api;
 mod builder;
 pub mod config;
+mod door;
 mod driver;
 mod error;
 mod link;
 mod membership;
 mod node;
+#[cfg(feature = "redis")]
+pub mod redis;
 mod replication;
 #[cfg(feature = "simulation")]
 pub mod simulation;
@@ -73,6 +77,7 @@ mod state;
 pub mod status;
 
 pub use builder::NodeBuilder;
+pub use door::Listener;
 pub use error::Error;
 pub use node::Node;
 pub use state::StateSync;

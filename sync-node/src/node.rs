@@ -13,6 +13,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 use tracing::{info, warn};
 
 use crate::builder::NodeBuilder;
+use crate::door::Counters;
 use crate::driver::{Hub, LinkHandle, Machine, Tasks};
 use crate::state::Keeper;
 use crate::status::{Direction, PeerStatus, Status, TlsStatus, ZoneStatus};
@@ -44,6 +45,7 @@ struct Inner {
     stopping: AtomicBool,
     tasks: Mutex<Option<Tasks>>,
     keepers: BTreeMap<String, Keeper>,
+    doors: Mutex<BTreeMap<&'static str, Arc<Counters>>>,
 }
 
 /// What a builder hands over.
@@ -99,6 +101,7 @@ impl Node {
             stopping: AtomicBool::new(false),
             tasks: Mutex::new(Some(tasks)),
             keepers,
+            doors: Mutex::default(),
         };
         Self { inner: Arc::new(inner) }
     }
@@ -170,6 +173,17 @@ impl Node {
         }
     }
 
+    /// Whether a keyval zone has a state file, so that a change of it is answered when it is [saved](Self::saved).
+    #[cfg(feature = "redis")]
+    pub(crate) fn is_kept(&self, zone: &str) -> bool {
+        self.inner.keepers.contains_key(zone)
+    }
+
+    /// The figures of the door of that name, which the status shows from now on.
+    pub(crate) fn door_counters(&self, name: &'static str) -> Arc<Counters> {
+        Arc::clone(self.inner.doors.lock().entry(name).or_default())
+    }
+
     /// The content digest of a zone, equal on nodes with equal content. Reads the whole zone.
     pub fn digest(&self, zone: &str) -> Option<u64> {
         let now = self.now();
@@ -234,6 +248,13 @@ impl Node {
             nodes_online,
             zones: self.zone_statuses(),
             peers: self.peer_statuses(),
+            doors: self
+                .inner
+                .doors
+                .lock()
+                .iter()
+                .map(|(name, counters)| (*name, counters.status()))
+                .collect(),
         }
     }
 

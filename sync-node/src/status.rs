@@ -46,6 +46,24 @@ pub struct Status {
     pub zones: BTreeMap<String, ZoneStatus>,
     /// Every link of the node, connected or not, by peer name and direction.
     pub peers: Vec<PeerStatus>,
+    /// The doors by which other programs use the zones, by name: `api`, `redis`. Those that are open.
+    pub doors: BTreeMap<&'static str, DoorStatus>,
+}
+
+/// One door of the node: a protocol by which other programs use its zones.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct DoorStatus {
+    /// Connections that are open.
+    pub connections: u64,
+    /// Connections since the start, those that were dropped included.
+    pub connections_accepted: u64,
+    /// Connections that were closed at once since the start: as many as may be were open.
+    pub connections_dropped: u64,
+    /// Requests since the start.
+    pub requests: u64,
+    /// Those of them that were answered with an error.
+    pub errors: u64,
 }
 
 /// One zone of the node.

@@ -6,8 +6,8 @@ use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use sync_node::Node;
-use sync_node::api::{Api, Grants, Listener, access::AccessList, users::UsersFile};
+use sync_node::api::{Api, Grants, access::AccessList, users::UsersFile};
+use sync_node::{Listener, Node};
 use sync_store::{KeyvalZone, LimitZone, Rate, StickyZone};
 use sync_transport::Address;
 
@@ -80,7 +80,7 @@ impl Server {
             let listener = Listener::bind(&address).await.expect("a free port");
             let address = listener.address().clone();
             let api = Api::new(node.clone(), grants);
-            tokio::spawn(listener.serve(api.clone(), std::future::pending()));
+            tokio::spawn(api.clone().serve(listener, std::future::pending()));
             (api, node, address)
         });
         Self { api, node, address, _runtime: runtime }

@@ -27,6 +27,8 @@ const EVERY_TABLE: &str = r#"
     rate = "1r/s"
     [api]
     listen = "127.0.0.1:8080"
+    [redis]
+    databases = "one"
 "#;
 
 /// The document, or nothing in a package that comes without it.

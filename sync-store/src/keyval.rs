@@ -44,6 +44,29 @@ pub struct Entry {
     pub writer: Origin,
 }
 
+/// On what condition [`KeyvalZone::swap`] writes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Condition {
+    /// None: the key may be there or not.
+    #[default]
+    Any,
+    /// The key is there.
+    Present,
+    /// The key is not there.
+    Absent,
+}
+
+/// What [`KeyvalZone::swap`] came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Swapped {
+    /// Whether the record was written.
+    pub written: bool,
+    /// The value that was there in that moment; `None`: there was none.
+    pub old: Option<Value>,
+}
+
 /// A key as the table holds it.
 enum Key<'a> {
     Plain(&'a [u8]),
@@ -268,6 +291,62 @@ impl KeyvalZone {
             Written::Replaced(_) => Ok(()),
             Written::Inserted(_) | Written::Stopped(_) => {
                 Err(Error::KeyNotFound { zone: self.table.settings().name.clone() })
+            }
+        }
+    }
+
+    /// Writes a record on a condition and answers the value that was there before, both in one moment as other callers on this node see it. An expiry of `None`
+    /// leaves that of the record that is replaced, and is the [default](Expiry::Default) where there is none.
+    ///
+    /// Another node may write the same key in the same moment: then the last stamp wins, as for every write.
+    ///
+    /// ```
+    /// use sync_store::{Condition, Expiry, KeyvalZone, Time};
+    ///
+    /// let zone = KeyvalZone::builder("z").build()?;
+    /// let now = Time::from_millis(1);
+    /// assert!(zone.swap("lock", "a", now, Some(Expiry::Never), Condition::Absent)?.written);
+    /// let second = zone.swap("lock", "b", now, Some(Expiry::Never), Condition::Absent)?;
+    /// assert!(!second.written);
+    /// assert_eq!(second.old.as_deref(), Some(&b"a"[..]));
+    /// # Ok::<(), sync_store::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Self::set`].
+    pub fn swap(
+        &self,
+        key: impl AsRef<[u8]>,
+        value: impl AsRef<[u8]>,
+        now: Time,
+        expiry: Option<Expiry>,
+        condition: Condition,
+    ) -> Result<Swapped, Error> {
+        let (key, value) = (key.as_ref(), value.as_ref());
+        let checked = self.key(key, value)?;
+        loop {
+            let mut old = Value::new();
+            let seen = self.find(checked.bytes(), now, &mut old);
+            let old = seen.map(|_| old);
+            let is_met = match condition {
+                Condition::Any => true,
+                Condition::Present => old.is_some(),
+                Condition::Absent => old.is_none(),
+            };
+            if !is_met {
+                return Ok(Swapped { written: false, old });
+            }
+            // The word of a slot changes with every change of its record: equal words, same record.
+            let place = |found: &Found| (found.at, found.slot);
+            let written = self.write(key, Put::New(value), now, |found| {
+                let kept = found.map_or_else(|| self.expiry_ms(now, Expiry::Default), |f| f.header().time_ms);
+                let time_ms = expiry.map_or(kept, |expiry| self.expiry_ms(now, expiry));
+                (found.map(place) == seen.as_ref().map(place)).then_some(time_ms)
+            })?;
+            match written {
+                Written::Inserted(_) | Written::Replaced(_) => return Ok(Swapped { written: true, old }),
+                Written::Stopped(_) => {}
             }
         }
     }

@@ -131,7 +131,7 @@ mod version_vector;
 mod words;
 
 pub use error::Error;
-pub use keyval::{Entry, Expiry, KeyvalZone, KeyvalZoneBuilder};
+pub use keyval::{Condition, Entry, Expiry, KeyvalZone, KeyvalZoneBuilder, Swapped};
 pub use lengths::MatchBy;
 pub use limit::{Check, Decision, Delay, LimitCounters, LimitZone, LimitZoneBuilder, Outcome};
 pub use rate::Rate;

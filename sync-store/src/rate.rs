@@ -13,9 +13,22 @@ enum Period {
     Minute,
     Hour,
     Day,
+    /// So many seconds, none of the above and at most [`SECONDS_MAX`].
+    Seconds(u64),
 }
 
 impl Period {
+    /// So many seconds, by its own name if it has one.
+    const fn of(seconds: u64) -> Self {
+        match seconds {
+            1 => Self::Second,
+            60 => Self::Minute,
+            3_600 => Self::Hour,
+            86_400 => Self::Day,
+            seconds => Self::Seconds(seconds),
+        }
+    }
+
     const fn nanos(self) -> u64 {
         const SECOND: u64 = 1_000_000_000;
         match self {
@@ -23,20 +36,47 @@ impl Period {
             Self::Minute => 60 * SECOND,
             Self::Hour => 3_600 * SECOND,
             Self::Day => 86_400 * SECOND,
+            Self::Seconds(seconds) => seconds * SECOND,
         }
     }
 
-    const fn suffix(self) -> &'static str {
+    /// As a mapped region keeps it: its place in [`PERIODS`], or its seconds beyond those.
+    const fn to_word(self) -> u64 {
         match self {
-            Self::Second => "r/s",
-            Self::Minute => "r/m",
-            Self::Hour => "r/h",
-            Self::Day => "r/d",
+            Self::Second => 0,
+            Self::Minute => 1,
+            Self::Hour => 2,
+            Self::Day => 3,
+            Self::Seconds(seconds) => PERIODS.len() as u64 + seconds,
+        }
+    }
+
+    /// What [`Self::to_word`] was made of.
+    fn from_word(word: u64) -> Option<Self> {
+        let named = usize::try_from(word).ok().and_then(|word| PERIODS.get(word));
+        named.copied().or_else(|| {
+            let seconds = word - PERIODS.len() as u64;
+            (1..=SECONDS_MAX).contains(&seconds).then(|| Self::of(seconds))
+        })
+    }
+}
+
+impl fmt::Display for Period {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Second => f.write_str("r/s"),
+            Self::Minute => f.write_str("r/m"),
+            Self::Hour => f.write_str("r/h"),
+            Self::Day => f.write_str("r/d"),
+            Self::Seconds(seconds) => write!(f, "r/{seconds}s"),
         }
     }
 }
 
 const PERIODS: [Period; 4] = [Period::Second, Period::Minute, Period::Hour, Period::Day];
+
+/// The longest period, ten years: an arrival time that far ahead is still one that a clock can show.
+const SECONDS_MAX: u64 = 10 * 365 * 86_400;
 
 /// A rate: requests per second, minute, hour or day, written `100r/s`, `10r/m`, `10r/h`, `10r/d`.
 ///
@@ -63,8 +103,7 @@ pub struct Rate {
 
 impl Rate {
     fn new(requests: u64, period: Period) -> Result<Self, Error> {
-        let invalid =
-            |expected| Err(Error::InvalidRate { rate: format!("{requests}{}", period.suffix()), expected });
+        let invalid = |expected| Err(Error::InvalidRate { rate: format!("{requests}{period}"), expected });
         if requests == 0 {
             return invalid("a rate admits at least one request per period");
         }
@@ -76,13 +115,12 @@ impl Rate {
 
     /// As a mapped region keeps it.
     pub(crate) const fn to_words(self) -> [u64; 2] {
-        [self.requests, self.period as u64]
+        [self.requests, self.period.to_word()]
     }
 
     /// What [`Self::to_words`] was made of.
     pub(crate) fn from_words([requests, period]: [u64; 2]) -> Option<Self> {
-        let period = *PERIODS.get(usize::try_from(period).ok()?)?;
-        Self::new(requests, period).ok()
+        Self::new(requests, Period::from_word(period)?).ok()
     }
 
     /// `requests` per second, 1 to 10⁹.
@@ -121,6 +159,29 @@ impl Rate {
         Self::new(requests, Period::Day)
     }
 
+    /// `requests` in `seconds`, up to ten years, and at most one per nanosecond.
+    ///
+    /// ```
+    /// # use sync_store::Rate;
+    /// let rate = Rate::per_seconds(30, 90)?;
+    /// assert_eq!(rate.interval().as_secs(), 3);
+    /// assert_eq!(Rate::per_seconds(30, 60)?, Rate::per_minute(30)?);
+    /// # Ok::<(), sync_store::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidRate`] outside that range.
+    pub fn per_seconds(requests: u64, seconds: u64) -> Result<Self, Error> {
+        if !(1..=SECONDS_MAX).contains(&seconds) {
+            return Err(Error::InvalidRate {
+                rate: format!("{requests}r/{seconds}s"),
+                expected: "a period is from one second to ten years long, 315360000 seconds",
+            });
+        }
+        Self::new(requests, Period::of(seconds))
+    }
+
     /// The time that one request takes from the rate: period / requests, never zero.
     ///
     /// Rounded down to the nanosecond, in favour of who is limited: at 3 r/s three requests fit into a second. The rate in force
@@ -136,7 +197,7 @@ impl Rate {
 
 impl fmt::Display for Rate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}{}", self.requests, self.period.suffix())
+        write!(f, "{}{}", self.requests, self.period)
     }
 }
 
@@ -150,7 +211,7 @@ impl FromStr for Rate {
         };
         let (period, digits) = PERIODS
             .into_iter()
-            .find_map(|period| Some((period, text.strip_suffix(period.suffix())?)))
+            .find_map(|period| Some((period, text.strip_suffix(period.to_string().as_str())?)))
             .ok_or_else(invalid)?;
         // `u64::from_str` would take a leading plus sign.
         if !digits.bytes().all(|byte| byte.is_ascii_digit()) {
@@ -168,6 +229,22 @@ mod tests {
     fn reads_what_it_writes() {
         for text in ["1r/s", "1000000000r/s", "10r/m", "10r/h", "1r/d"] {
             assert_eq!(text.parse::<Rate>().expect(text).to_string(), text);
+        }
+    }
+
+    #[test]
+    fn a_period_of_any_seconds_is_kept_and_bounded() {
+        for seconds in [1, 2, 7, 60, 61, 3_600, 86_400, SECONDS_MAX] {
+            let rate = Rate::per_seconds(3, seconds).expect("valid");
+            assert_eq!(rate.interval(), Duration::from_nanos(seconds * 1_000_000_000 / 3));
+            assert_eq!(Rate::from_words(rate.to_words()), Some(rate), "{rate}");
+        }
+        assert_eq!(Rate::per_seconds(3, 7).expect("valid").to_string(), "3r/7s");
+        for (requests, seconds) in [(0, 7), (1, 0), (1, SECONDS_MAX + 1), (u64::MAX, 7)] {
+            assert!(Rate::per_seconds(requests, seconds).is_err(), "{requests} in {seconds} s");
+        }
+        for word in [4, 5 + SECONDS_MAX, u64::MAX] {
+            assert_eq!(Rate::from_words([1, word]), None, "{word}");
         }
     }
 

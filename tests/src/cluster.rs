@@ -91,6 +91,7 @@ impl Cluster {
             },
             ssl: vec![],
             zones: self.zones.clone(),
+            doors: String::new(),
             write: true,
             api: vec![],
             launcher: vec![],

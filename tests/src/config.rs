@@ -45,6 +45,8 @@ pub struct Config {
     pub ssl: Vec<String>,
     /// Tables of zones, as TOML.
     pub zones: String,
+    /// Tables of doors beside `[api]`, as TOML.
+    pub doors: String,
     /// `write` of `[api]`.
     pub write: bool,
     /// Further lines of `[api]`.
@@ -80,7 +82,7 @@ impl Config {
                 }
             }
         }
-        line(&format!("\n{}\n", self.zones.trim()));
+        line(&format!("\n{}\n\n{}\n", self.zones.trim(), self.doors.trim()));
         line("[api]");
         line(&format!("listen = \"{ip}:{API_PORT}\""));
         line(&format!("write = {}", self.write));

@@ -31,12 +31,12 @@ pub(super) async fn guard(State(api): State<Api>, request: Request, next: Next) 
     };
     if let Some(problem) = response.extensions_mut().remove::<Problem>() {
         let allowed = response.headers_mut().remove(ALLOW);
+        api.counters().error();
         response = problem.respond(&request_id);
         if let Some(allowed) = allowed {
             response.headers_mut().insert(ALLOW, allowed);
         }
     }
-    let client = client.address.map_or_else(|| "unix:".to_owned(), |address| address.to_string());
     debug!(%client, %method, path, status = response.status().as_u16(), took = ?started.elapsed(), request_id, "request");
     response
 }

@@ -42,6 +42,7 @@ struct User {
 }
 
 /// Checked when the file was read.
+#[derive(PartialEq)]
 enum Hash {
     Bcrypt(String),
     ShaCrypt(String),
@@ -138,6 +139,19 @@ impl UsersFile {
             *user.proved.lock() = Some(self.proof(name, password));
         }
         right
+    }
+
+    /// Whether a user has the same password in another file, as far as its hash tells.
+    #[cfg(feature = "redis")]
+    pub(crate) fn agrees(&self, other: &Self, name: &str) -> bool {
+        let (ours, theirs) = (self.inner.users.get(name), other.inner.users.get(name));
+        ours.zip(theirs).is_some_and(|(ours, theirs)| ours.hash == theirs.hash)
+    }
+
+    /// Whether there is a user of that name.
+    #[cfg(feature = "redis")]
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.inner.users.contains_key(name)
     }
 
     fn proof(&self, name: &str, password: &[u8]) -> blake3::Hash {

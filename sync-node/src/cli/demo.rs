@@ -20,8 +20,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use clap::Args;
-use sync_node::api::{Api, Grants, Listener};
-use sync_node::{Node, NodeBuilder};
+use sync_node::api::{Api, Grants};
+use sync_node::{Listener, Node, NodeBuilder};
 use sync_store::{Clock, Delay, KeyvalZone, LimitZone, StickyZone, SystemClock};
 use sync_transport::{Address, Pem, Server, TlsOptions};
 use tokio::time::{Instant, interval, sleep, timeout};
@@ -143,7 +143,7 @@ async fn serve(node: &Node, port: u16) -> Result<Address> {
     let address = listener.address().clone();
     let grants = Grants { write: true, decide: true, ..Grants::default() };
     // Until the process ends.
-    tokio::spawn(listener.serve(Api::new(node.clone(), grants), std::future::pending()));
+    tokio::spawn(Api::new(node.clone(), grants).serve(listener, std::future::pending()));
     Ok(address)
 }
 

@@ -243,6 +243,14 @@ pub(crate) fn unreloadable_changes(old: &Config, new: &Config) -> Vec<String> {
     compare("sticky_zone", old.sticky_zones == new.sticky_zones);
     compare("limit_req_zone", old.limit_req_zones == new.limit_req_zones);
     compare("api.listen", old.api.as_ref().map(|api| &api.listen) == new.api.as_ref().map(|api| &api.listen));
+    #[cfg(feature = "redis")]
+    compare(
+        "redis",
+        match (&old.redis, &new.redis) {
+            (Some(old), Some(new)) => old.has_same_door(new),
+            (old, new) => old.is_none() && new.is_none(),
+        },
+    );
     let mut taken_over = old.zone_sync.clone();
     if let (Some(old), Some(new)) = (&mut taken_over, &new.zone_sync) {
         old.servers.clone_from(&new.servers);

@@ -4,18 +4,22 @@
 //! |---|---|
 //! | QUIT | graceful stop: take no more changes, bring every peer up to date, say goodbye; TERM or INT cut it short |
 //! | TERM, INT | fast stop |
-//! | HUP | reload: servers, TLS, what API clients may do, log level, shutdown time-out |
+//! | HUP | reload: servers, TLS, what clients may do, log level, shutdown time-out |
 //!
-//! A start happens completely or not at all: the file is checked, both ports are taken, and only then is the first peer dialled.
+//! A start happens completely or not at all: the file is checked, all ports are taken, and only then is the first peer dialled.
 
 use super::log::Log;
 use super::parts;
 use anyhow::{Context, Result};
+use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use sync_node::Node;
-use sync_node::api::{Api, Listener};
+use sync_node::api::Api;
 use sync_node::config::Config;
+#[cfg(feature = "redis")]
+use sync_node::redis::Redis;
+use sync_node::{Listener, Node};
+use sync_transport::Address;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -58,24 +62,53 @@ struct Running {
     log: Log,
     signals: Signals,
     node: Node,
-    api: Option<Served>,
+    api: Option<Served<Api>>,
+    #[cfg(feature = "redis")]
+    redis: Option<Served<Redis>>,
 }
 
-/// The API being served, and the word that ends it.
-struct Served {
-    api: Api,
+/// A door being served, and the word that ends it.
+struct Served<D> {
+    door: D,
     stop: oneshot::Sender<()>,
     server: JoinHandle<()>,
+}
+
+impl<D: Clone> Served<D> {
+    fn start<S: Future<Output = ()> + Send + 'static>(
+        door: D,
+        serve: impl FnOnce(D, oneshot::Receiver<()>) -> S,
+    ) -> Self {
+        let (stop, stopped) = oneshot::channel();
+        let server = tokio::spawn(serve(door.clone(), stopped));
+        Self { door, stop, server }
+    }
+
+    async fn stop(self) {
+        // It has stopped by itself if nobody receives this.
+        let _ = self.stop.send(());
+        let _ = self.server.await;
+    }
+}
+
+/// Takes the address of a door, which stands in the configuration under `key`.
+async fn bind(config: &Config, key: &str, address: &Address) -> Result<Listener> {
+    Listener::bind(address)
+        .await
+        .map_err(|error| anyhow::anyhow!("{}: cannot listen on {address}: {error}", config.location(key)))
 }
 
 impl Running {
     async fn start(file: &Path, config: Config, log: Log) -> Result<Self> {
         // Before anything else, so that a signal during the start is not lost.
         let signals = Signals::new().context("cannot listen to signals")?;
-        let listener = match &config.api {
-            Some(api) => Some(Listener::bind(&api.listen).await.map_err(|error| {
-                anyhow::anyhow!("{}: cannot listen on {}: {error}", config.location("api.listen"), api.listen)
-            })?),
+        let api_listener = match &config.api {
+            Some(api) => Some(bind(&config, "api.listen", &api.listen).await?),
+            None => None,
+        };
+        #[cfg(feature = "redis")]
+        let redis_listener = match &config.redis {
+            Some(redis) => Some(bind(&config, "redis.listen", &redis.listen).await?),
             None => None,
         };
         let node = parts::builder(&config).start().await.map_err(|error| parts::located(&config, &error))?;
@@ -84,19 +117,55 @@ impl Running {
             cluster = node.cluster(),
             origin = %node.origin(),
             zone_sync = node.listening().map(tracing::field::display),
-            api = listener.as_ref().map(|listener| tracing::field::display(listener.address())),
+            api = api_listener.as_ref().map(|listener| tracing::field::display(listener.address())),
             "started"
         );
-        let api = listener.zip(config.api.as_ref()).map(|(listener, settings)| {
-            let api = Api::new(node.clone(), settings.grants.clone());
-            let (stop, stopped) = oneshot::channel();
-            let serve = listener.serve(api.clone(), async {
-                // A sender that is gone stops it too.
-                let _ = stopped.await;
-            });
-            Served { api, stop, server: tokio::spawn(serve) }
+        let api = api_listener.zip(config.api.as_ref()).map(|(listener, settings)| {
+            Served::start(Api::new(node.clone(), settings.grants.clone()), |api, stopped| {
+                api.serve(listener, async {
+                    // A sender that is gone stops it too.
+                    let _ = stopped.await;
+                })
+            })
         });
-        Ok(Self { file: file.to_owned(), config, log, signals, node, api })
+        #[cfg(feature = "redis")]
+        let redis = match redis_listener.zip(config.redis.as_ref()) {
+            Some((listener, settings)) => {
+                info!(redis = %listener.address(), "open for clients of Redis");
+                let redis = Redis::new(node.clone(), settings.options.clone())
+                    .map_err(|error| anyhow::anyhow!("{}: {error}", config.location("redis.listen")))?;
+                Some(Served::start(redis, |redis, stopped| {
+                    redis.serve(listener, async {
+                        let _ = stopped.await;
+                    })
+                }))
+            }
+            None => None,
+        };
+        Ok(Self {
+            file: file.to_owned(),
+            config,
+            log,
+            signals,
+            node,
+            api,
+            #[cfg(feature = "redis")]
+            redis,
+        })
+    }
+
+    /// Takes no more changes at any door, and waits for those that are under way.
+    async fn stop_changes(&self) {
+        let api = self.api.as_ref().map(|served| served.door.clone());
+        #[cfg(feature = "redis")]
+        let redis = self.redis.as_ref().map(|served| served.door.clone());
+        let stop = move || {
+            api.iter().for_each(Api::stop_changes);
+            #[cfg(feature = "redis")]
+            redis.iter().for_each(Redis::stop_changes);
+        };
+        // The task does not panic.
+        let _ = tokio::task::spawn_blocking(stop).await;
     }
 
     async fn until_stopped(&mut self) {
@@ -111,11 +180,7 @@ impl Running {
 
     async fn stop_gracefully(&mut self) {
         info!("stopping gracefully");
-        if let Some(Served { api, .. }) = &self.api {
-            let api = api.clone();
-            // Waits for changes that are under way; the task does not panic.
-            let _ = tokio::task::spawn_blocking(move || api.stop_changes()).await;
-        }
+        self.stop_changes().await;
         let patience =
             self.config.zone_sync.as_ref().map_or(NO_PEERS_TIMEOUT, |zone_sync| zone_sync.shutdown_timeout);
         let node = self.node.clone();
@@ -130,10 +195,12 @@ impl Running {
                 },
             }
         }
-        if let Some(Served { stop, server, .. }) = self.api.take() {
-            // It has stopped by itself if nobody receives this.
-            let _ = stop.send(());
-            let _ = server.await;
+        if let Some(served) = self.api.take() {
+            served.stop().await;
+        }
+        #[cfg(feature = "redis")]
+        if let Some(served) = self.redis.take() {
+            served.stop().await;
         }
         info!("stopped");
     }
@@ -165,7 +232,12 @@ impl Running {
             self.node.set_servers(zone_sync.servers.clone());
         }
         if let (Some(served), Some(api)) = (&self.api, &config.api) {
-            served.api.set_grants(api.grants.clone());
+            served.door.set_grants(api.grants.clone());
+        }
+        #[cfg(feature = "redis")]
+        if let (Some(served), Some(redis)) = (&self.redis, &config.redis) {
+            let options = &redis.options;
+            served.door.set_grants(options.grants.clone(), options.read_only_users.clone());
         }
         self.log.set_level(config.log_level);
         // The rest stays as it was started: whatever needs a restart is named by every reload until there is one.

@@ -54,6 +54,11 @@ fn render(status: &Value) -> String {
             ["PEER", "CERTIFICATE", "ADDRESS", "LINK", "STATE", "PENDING", "LAG", "CLOCK", "LAST ERROR"];
         table(&mut text, &heads, peers);
     }
+    let doors = members(&status["doors"]).map(|(name, door)| {
+        let columns = ["connections", "connections_accepted", "connections_dropped", "requests", "errors"];
+        std::iter::once(name.to_owned()).chain(columns.map(|column| word(&door[column]))).collect()
+    });
+    table(&mut text, &["DOOR", "CONNECTIONS", "ACCEPTED", "DROPPED", "REQUESTS", "ERRORS"], doors.collect());
     text
 }
 
@@ -107,6 +112,9 @@ mod tests {
                 { "name": "", "address": "10.0.0.3:9000", "direction": "out", "records_pending": {}, "lag_ms": 0,
                   "last_error": "connection refused" },
             ],
+            "doors": { "redis": {
+                "connections": 2, "connections_accepted": 9, "connections_dropped": 0, "requests": 30, "errors": 1,
+            } },
         });
         let expected = "\
 node edge-1 of cluster edge: ready, 1 peers online
@@ -117,6 +125,9 @@ one   keyval  12       0        1           4096  65536
 PEER    CERTIFICATE  ADDRESS        LINK  STATE  PENDING  LAG  CLOCK  LAST ERROR
 edge-2  edge-2.test  10.0.0.2:9000  out   up     3        7ms  -40us  -
 -       -            10.0.0.3:9000  out   down   0        0ms  -      connection refused
+
+DOOR   CONNECTIONS  ACCEPTED  DROPPED  REQUESTS  ERRORS
+redis  2            9         0        30        1
 ";
         assert_eq!(render(&status), expected);
     }

@@ -1,6 +1,8 @@
 //! The tables of the file: which keys each has, their defaults, and how they must agree with each other.
 
 use super::reader::{Report, Section};
+#[cfg(feature = "redis")]
+use super::redis;
 use super::values::{
     self, Parsed, count, display_size, flag, list, mode, name, positive_time, size, text, time,
 };
@@ -49,6 +51,8 @@ pub(super) struct Tables {
     pub(super) sticky_zones: Vec<StickyZone>,
     pub(super) limit_req_zones: Vec<LimitReqZone>,
     pub(super) api: Option<Api>,
+    #[cfg(feature = "redis")]
+    pub(super) redis: Option<super::Redis>,
 }
 
 pub(super) fn read(report: &Report, root: &DeTable<'_>) -> Tables {
@@ -58,13 +62,20 @@ pub(super) fn read(report: &Report, root: &DeTable<'_>) -> Tables {
     let log_level = root.read("log_level", log_level).unwrap_or_default();
     let zone_sync_table = root.table("zone_sync");
     let api_table = root.table("api");
-    if !root.has("zone_sync") && !root.has("api") {
+    #[cfg(feature = "redis")]
+    let redis_table = root.table("redis");
+    #[cfg(not(feature = "redis"))]
+    root.refuse(
+        "redis",
+        "needs a program that was built with the feature `redis`; use such a one, or remove the table",
+    );
+    if !["zone_sync", "api", "redis"].into_iter().any(|table| root.has(table)) {
         report
             .problem(0, "neither [zone_sync] nor [api]: the node would have nothing to do; add one of them");
     }
     let (zone_sync, retention) = zone_sync_table.map_or((None, TOMBSTONE_RETENTION), zone_sync);
     let mut taken = Taken::default();
-    let keyval_zones = root
+    let keyval_zones: Vec<_> = root
         .tables("keyval_zone")
         .into_iter()
         .filter_map(|zone| keyval_zone(zone, retention, &mut taken))
@@ -74,12 +85,16 @@ pub(super) fn read(report: &Report, root: &DeTable<'_>) -> Tables {
         .into_iter()
         .filter_map(|zone| sticky_zone(zone, retention, &mut taken))
         .collect();
-    let limit_req_zones = root
+    let limit_req_zones: Vec<_> = root
         .tables("limit_req_zone")
         .into_iter()
         .filter_map(|zone| limit_req_zone(zone, &mut taken))
         .collect();
     let api = api_table.and_then(api);
+    // By the names that are written: a zone with an error is not named twice.
+    #[cfg(feature = "redis")]
+    let redis = redis_table
+        .map(|table| redis::redis(table, &taken.of_kind("keyval_zone"), &taken.of_kind("limit_req_zone")));
     root.finish();
     Tables {
         name: name.unwrap_or_default(),
@@ -90,6 +105,8 @@ pub(super) fn read(report: &Report, root: &DeTable<'_>) -> Tables {
         sticky_zones,
         limit_req_zones,
         api,
+        #[cfg(feature = "redis")]
+        redis,
     }
 }
 
@@ -283,18 +300,26 @@ fn dial_certificate(
 /// What a zone has to have for itself, with the place of the zone that has it.
 #[derive(Default)]
 struct Taken {
-    names: BTreeMap<String, Place>,
+    /// With the kind of the zone.
+    names: BTreeMap<String, (&'static str, Place)>,
     files: BTreeMap<PathBuf, Place>,
 }
 
 impl Taken {
-    fn name(&mut self, section: &Section<'_, '_>, name: &str) {
+    fn name(&mut self, section: &Section<'_, '_>, kind: &'static str, name: &str) {
         let place = section.report().place(section.position("name"));
-        if let Some(first) = self.names.insert(name.to_owned(), place) {
+        if let Some((_, first)) = self.names.insert(name.to_owned(), (kind, place)) {
             let message =
                 format!("zone `{name}` exists already, at line {}; give this one another name", first.line);
             section.problem("name", message);
         }
+    }
+
+    /// The names of the zones of a kind.
+    #[cfg(feature = "redis")]
+    fn of_kind(&self, kind: &str) -> std::collections::BTreeSet<String> {
+        let names = self.names.iter().filter(|(_, (known, _))| *known == kind);
+        names.map(|(name, _)| name.clone()).collect()
     }
 
     fn file(&mut self, section: &Section<'_, '_>, key: &str, path: &Path) {
@@ -339,7 +364,7 @@ fn region(table: &mut Section<'_, '_>, taken: &mut Taken) -> Region {
 
 fn keyval_zone(mut table: Section<'_, '_>, retention: Duration, taken: &mut Taken) -> Option<KeyvalZone> {
     let name = table.require("name", "\"one\"", name);
-    name.iter().for_each(|name| taken.name(&table, name));
+    name.iter().for_each(|name| taken.name(&table, "keyval_zone", name));
     let size = table.require("size", "\"1m\"", size);
     let timeout = table.read("timeout", positive_time);
     let kind = table.read("type", keyval_type).unwrap_or_default();
@@ -387,7 +412,7 @@ fn state(table: &mut Section<'_, '_>, taken: &mut Taken) -> (Option<PathBuf>, St
 
 fn sticky_zone(mut table: Section<'_, '_>, retention: Duration, taken: &mut Taken) -> Option<StickyZone> {
     let name = table.require("name", "\"sessions\"", name);
-    name.iter().for_each(|name| taken.name(&table, name));
+    name.iter().for_each(|name| taken.name(&table, "sticky_zone", name));
     let size = table.require("size", "\"1m\"", size);
     let timeout = table.read("timeout", positive_time).unwrap_or(STICKY_TIMEOUT);
     let sync = table.read("sync", flag).unwrap_or(true);
@@ -400,7 +425,7 @@ fn sticky_zone(mut table: Section<'_, '_>, retention: Duration, taken: &mut Take
 
 fn limit_req_zone(mut table: Section<'_, '_>, taken: &mut Taken) -> Option<LimitReqZone> {
     let name = table.require("name", "\"req\"", name);
-    name.iter().for_each(|name| taken.name(&table, name));
+    name.iter().for_each(|name| taken.name(&table, "limit_req_zone", name));
     let size = table.require("size", "\"1m\"", size);
     let rate = table.require("rate", "\"100r/s\"", rate);
     let burst = table.read("burst", count).unwrap_or(0);
@@ -433,18 +458,29 @@ fn api(mut table: Section<'_, '_>) -> Option<Api> {
     let listen = table.require("listen", "\"127.0.0.1:8080\"", |value| address(&folder, value));
     let write = table.read("write", flag).unwrap_or(false);
     let decide = table.read("decide", flag).unwrap_or(write);
-    let allow = table.read("allow", |value| list(value, range)).unwrap_or_default();
-    let deny = table.read("deny", |value| list(value, range)).unwrap_or_default();
-    let users = table.read("auth_basic_user_file", |value| {
-        let path = folder.join(text(value)?);
-        UsersFile::load(&path).map_err(|error| format!("cannot be used: {error}"))
-    });
+    let access = access(&mut table);
+    let users = users_file(&mut table);
     table.finish();
-    let access = AccessList::new(allow, deny);
     Some(Api { listen: listen?, grants: Grants { write, decide, access, users } })
 }
 
-fn address(folder: &Path, value: &DeValue<'_>) -> Parsed<Address> {
+/// Who may come in by a door, by address.
+pub(super) fn access(table: &mut Section<'_, '_>) -> AccessList {
+    let allow = table.read("allow", |value| list(value, range)).unwrap_or_default();
+    let deny = table.read("deny", |value| list(value, range)).unwrap_or_default();
+    AccessList::new(allow, deny)
+}
+
+/// Who may come in by a door, by password.
+pub(super) fn users_file(table: &mut Section<'_, '_>) -> Option<UsersFile> {
+    let folder = table.report().folder().to_owned();
+    table.read("auth_basic_user_file", |value| {
+        let path = folder.join(text(value)?);
+        UsersFile::load(&path).map_err(|error| format!("cannot be used: {error}"))
+    })
+}
+
+pub(super) fn address(folder: &Path, value: &DeValue<'_>) -> Parsed<Address> {
     match text(value)?.parse().map_err(reason)? {
         Address::Unix(path) => Ok(Address::Unix(folder.join(path))),
         address @ Address::Tcp(_) => Ok(address),

@@ -53,6 +53,57 @@ fn conditions_hold() {
 }
 
 #[test]
+fn a_swap_writes_on_its_condition_and_answers_what_was_there() {
+    let zone = zone();
+    let now = at(1_000);
+    let swap = |value: &str, expiry, condition, now| {
+        let swapped = zone.swap("a", value, now, expiry, condition).expect("room");
+        (swapped.written, swapped.old.map(|old| String::from_utf8_lossy(&old).into_owned()))
+    };
+    let old = |text: &str| Some(text.to_owned());
+    assert_eq!(swap("1", Some(Expiry::Never), Condition::Present, now), (false, None));
+    assert_eq!(swap("1", None, Condition::Absent, now), (true, None));
+    // Without an expiry that of the record is kept, and that of the zone taken where there is none.
+    assert_eq!(zone.entry("a", now).expect("there").expires_at, Some(at(11_000)));
+    assert_eq!(swap("2", Some(Expiry::Never), Condition::Absent, now), (false, old("1")));
+    assert_eq!(
+        swap("3", Some(Expiry::After(Duration::from_millis(5))), Condition::Any, now),
+        (true, old("1"))
+    );
+    assert_eq!(swap("4", None, Condition::Present, at(1_003)), (true, old("3")));
+    assert_eq!(zone.entry("a", at(1_003)).expect("there").expires_at, Some(at(1_005)));
+    // Expired is absent.
+    assert_eq!(swap("5", None, Condition::Present, at(1_005)), (false, None));
+    assert_eq!(swap("5", Some(Expiry::Never), Condition::Absent, at(1_005)), (true, None));
+    assert!(zone.remove("a", at(1_005)).expect("a key"));
+    assert_eq!(swap("6", None, Condition::Any, at(1_005)), (true, None));
+    assert!(matches!(zone.swap("", "x", now, None, Condition::Present), Err(Error::EmptyKey { .. })));
+}
+
+#[test]
+fn every_value_that_is_swapped_in_is_swapped_out_once() {
+    const THREADS: usize = 4;
+    const SWAPS: usize = 2_000;
+    let zone = zone();
+    let now = at(1_000);
+    let olds: Vec<Vec<u8>> = std::thread::scope(|scope| {
+        let swap = |thread: usize| {
+            let zone = &zone;
+            let swap = move |n| {
+                let value = format!("{thread}-{n}");
+                zone.swap("a", value, now, Some(Expiry::Never), Condition::Any).expect("room").old
+            };
+            move || (0..SWAPS).filter_map(swap).map(Value::into_vec).collect::<Vec<_>>()
+        };
+        let threads: Vec<_> = (0..THREADS).map(|thread| scope.spawn(swap(thread))).collect();
+        threads.into_iter().flat_map(|thread| thread.join().expect("no panic")).collect()
+    });
+    let last = zone.get("a", now).expect("there").into_vec();
+    let distinct: std::collections::BTreeSet<_> = olds.iter().chain([&last]).collect();
+    assert_eq!((olds.len(), distinct.len()), (THREADS * SWAPS - 1, THREADS * SWAPS));
+}
+
+#[test]
 fn a_small_zone_holds_what_it_promises_and_refuses_the_rest() {
     let zone = zone();
     let now = at(1_000);

@@ -175,7 +175,7 @@ fn threads_on_one_key_admit_exactly_what_fits() {
         assert_eq!(total, 100);
         let mut debts = Vec::new();
         zone.publish(at(round), &mut |record| {
-            let crate::State::Limit { tat_ns, debt_ns } = record.state else { panic!("not a limit") };
+            let State::Limit { tat_ns, debt_ns } = record.state else { panic!("not a limit") };
             debts.push((tat_ns, debt_ns));
             true
         });
