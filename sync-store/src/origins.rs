@@ -179,6 +179,12 @@ impl Origins {
         self.word(region, index, THROUGH).fetch_max(through_seq, Ordering::Relaxed);
     }
 
+    /// Lowers it.
+    pub(crate) fn recede(self, region: &OpenRegion, index: u16, through_seq: u64) {
+        let word = self.word(region, index, THROUGH);
+        word.store(word.load(Ordering::Relaxed).min(through_seq), Ordering::Relaxed);
+    }
+
     /// The whole version vector, a copy.
     pub(crate) fn vector(self, region: &OpenRegion) -> VersionVector {
         self.indices()

@@ -189,6 +189,10 @@ pub trait Replica: Send + Sync + fmt::Debug {
     /// A catch-up is complete: everything through `vector` is known. Merges it into the zone's own.
     fn cover(&self, vector: &VersionVector);
 
+    /// What is known of another origin was not true: no more than everything through `through_seq` is. Records stay, and so do
+    /// their dots; in a limit zone only 0 keeps debts from being added twice, for then the origin sends states.
+    fn uncover(&self, origin: Origin, through_seq: u64);
+
     /// Makes records dirty that the vector does not cover, so that this node publishes them as its own; those of the origins in `except`
     /// stay as they are. Answers whether there were any of those.
     ///

@@ -147,6 +147,9 @@ impl Inbound {
     fn greet(&mut self, now: Now, hello: &Hello) -> Result<Event, LinkError> {
         let peer = handshake::examine(&self.shared, hello, now)?;
         for zone in &peer.zones {
+            if let Some(id) = zone.ours {
+                self.shared.meet(id, self.link, peer.origin, zone.vector.get(peer.origin));
+            }
             self.zones.push(ZoneLink {
                 ours: zone.ours,
                 ahead: None,
@@ -226,14 +229,13 @@ impl Inbound {
         let link_id = self.link;
         let Some((link, id)) = self.zone(end.zone, "catch-up's end")? else { return Ok(None) };
         let replica = &shared.zones[id].replica;
+        let mut repair = shared.repair.lock();
         // A peer speaks for its own records, and for those that it was asked for.
         let spoken_for = match end.request {
             0 => vec![from],
-            request => {
-                shared.repair.lock().completed(id, link_id, request, now.elapsed).ok_or_else(|| {
-                    LinkError::malformed(format!("an answer to request {request}, which is not open"))
-                })?
-            }
+            request => repair.completed(id, link_id, request, now.elapsed).ok_or_else(|| {
+                LinkError::malformed(format!("an answer to request {request}, which is not open"))
+            })?,
         };
         let covers = vector(&end.vector);
         handshake::check_claim(&shared, id, &covers)?;
@@ -243,8 +245,9 @@ impl Inbound {
             if let Some(ahead) = link.ahead.take_if(|a| covers.get(from) >= a.from_seq_excluded) {
                 covers.advance(from, ahead.through_seq);
             }
+            let ours = replica.vector();
             replica.cover(&covers);
-            shared.repair.lock().covered(id, &covers);
+            repair.covered(id, from, &ours, &covers);
         }
         if end.request != 0 {
             return Ok(None);
@@ -267,7 +270,12 @@ impl Inbound {
                 link.behind = (claimed > arrived).then_some((claimed, now.elapsed));
             }
             handshake::check_claim(&self.shared, id, &vector)?;
-            self.shared.repair.lock().heard(id, self.link, from, vector);
+            let is_first = self.shared.repair.lock().heard(id, self.link, from, vector);
+            if is_first {
+                // Again: others may have spoken for it since its Hello. But a limit's vector may fall only before our Hello answers, or the
+                // peer would stream debts that states of others contained.
+                self.shared.meet(id, self.link, from, u64::MAX);
+            }
         }
         // A link of no common zone has nothing to join.
         if !self.joined && self.zones.iter().all(|z| z.joined) {

@@ -37,7 +37,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use sync_store::{Origin, Replica, Time, VersionVector};
+use sync_store::{Origin, Replica, Time, VersionVector, ZoneKind};
 
 use crate::state::Unsaved;
 use log::Log;
@@ -162,6 +162,22 @@ impl Shared {
                 unsaved.note(record);
             }
         })
+    }
+
+    /// An origin is there itself, on `link`, and says how much of a zone it has published: what only others vouched for does not count any more, and the origin
+    /// sends it again. In a limit zone hearsay stays unless it cannot be true: debts would be added to states that contain them. There all is forgotten, since
+    /// whoever knows nothing is sent states.
+    pub(crate) fn meet(&self, zone: usize, link: repair::LinkId, origin: Origin, published_seq: u64) {
+        let replica = &self.zones[zone].replica;
+        let mut repair = self.repair.lock();
+        let known_seq = replica.vector().get(origin);
+        let left = repair.met(zone, link, origin, known_seq, published_seq);
+        match replica.kind() {
+            ZoneKind::Limit if known_seq <= published_seq => {}
+            ZoneKind::Limit if left < known_seq => replica.uncover(origin, 0),
+            ZoneKind::Keyval | ZoneKind::Sticky if left < known_seq => replica.uncover(origin, left),
+            ZoneKind::Keyval | ZoneKind::Sticky | ZoneKind::Limit => {}
+        }
     }
 
     /// What the node still waits for before it has joined its cluster; `None` if for nothing.

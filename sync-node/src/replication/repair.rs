@@ -7,6 +7,12 @@
 //! not once per peer. Asked peers vary by node and by attempt; attempts back off exponentially. A link has one request per zone
 //! outstanding: a peer that is slow to answer is not made slower by being asked again.
 //!
+//! A peer may lie, by mistake or on purpose, so nobody is believed about an origin that can speak for itself: while an origin is connected, only
+//! its own links count, and are asked. Of one that is not, a claim is taken, for nothing better is known. But it is *hearsay*: the zone then believes to
+//! have what perhaps it never got, and nobody would ever send that again. So what the origin itself had brought is remembered beside it, and when
+//! the origin connects, the vector goes back to that ([`Shared::meet`](super::Shared::meet)): the origin sends the rest once more, and a lie lasts no longer than
+//! until then.
+//!
 //! One thing nobody can be asked for: records that arrived before their origin died, but beyond what any peer's vector covers. They are
 //! *orphans*, perhaps here and nowhere else. The zone adopts them: it publishes them as its own.
 
@@ -53,6 +59,8 @@ struct ZoneRepair {
     /// What requests have brought, as far as peers still speak of it. The zone knows it too, unless it had to forget the origin because
     /// it can keep apart only so many; but then it needs nothing of that origin, and must not ask for ever.
     answered: VersionVector,
+    /// Through where the vector went by what the origin itself sent, for origins of which it went further by what others claimed.
+    first_hand: HashMap<Origin, u64>,
     orphans: Orphans,
     /// Records under dots of this origin came from a file and may have been removed by the cluster since: they are adopted only when that is known.
     doubtful: Option<Origin>,
@@ -103,11 +111,38 @@ impl Repair {
         }
     }
 
-    /// A peer's vector of a zone has arrived on an inbound link.
-    pub(crate) fn heard(&mut self, zone: usize, link: LinkId, from: Origin, vector: VersionVector) {
+    /// A peer's vector of a zone has arrived on an inbound link. True if it is the first.
+    pub(crate) fn heard(&mut self, zone: usize, link: LinkId, from: Origin, vector: VersionVector) -> bool {
         let heard = &mut self.zones[zone].heard;
-        let outstanding = heard.remove(&link).and_then(|h| h.outstanding);
-        heard.insert(link, Heard { from, vector, outstanding });
+        let before = heard.remove(&link);
+        let is_first = before.is_none();
+        heard.insert(link, Heard { from, vector, outstanding: before.and_then(|h| h.outstanding) });
+        is_first
+    }
+
+    /// An origin is there itself, on `link`: of what is known of it in a zone, what others said does not count any more. Answers how much is left of
+    /// `known_seq`; the origin says that it has published `published_seq`.
+    pub(crate) fn met(
+        &mut self,
+        zone: usize,
+        link: LinkId,
+        origin: Origin,
+        known_seq: u64,
+        published_seq: u64,
+    ) -> u64 {
+        let zone = &mut self.zones[zone];
+        let first_hand = zone.first_hand.remove(&origin);
+        // An older link of the origin may have brought more since it said so.
+        let may_be_behind = zone.heard.iter().any(|(&id, h)| h.from == origin && id != link);
+        let left = match first_hand {
+            Some(seq) => seq.min(known_seq),
+            None => known_seq,
+        };
+        let left = if left > published_seq && !may_be_behind { 0 } else { left };
+        if left < known_seq {
+            zone.answered.remove(origin);
+        }
+        left
     }
 
     /// The link is closed; what it was asked for may be asked of another at once.
@@ -185,7 +220,8 @@ impl Repair {
         }
     }
 
-    /// A request has been answered to its end. Answers what was asked; `None` if that was not asked of this link.
+    /// A request has been answered to its end. Answers whom the peer may speak for: those it was asked about and who are not connected by now;
+    /// `None` if that was not asked of this link.
     pub(crate) fn completed(
         &mut self,
         zone: usize,
@@ -193,20 +229,34 @@ impl Repair {
         request: u64,
         now: Duration,
     ) -> Option<Vec<Origin>> {
-        let ZoneRepair { heard, missing, .. } = &mut self.zones[zone];
-        let outstanding = &mut heard.get_mut(&link)?.outstanding;
-        let wanted = outstanding.take_if(|wanted| wanted.request == request)?;
-        for origin in &wanted.origins {
-            if let Some(missing) = missing.get_mut(origin) {
+        let zone = &mut self.zones[zone];
+        let outstanding = &mut zone.heard.get_mut(&link)?.outstanding;
+        let mut origins = outstanding.take_if(|wanted| wanted.request == request)?.origins;
+        for origin in &origins {
+            if let Some(missing) = zone.missing.get_mut(origin) {
                 missing.since = now;
             }
         }
-        Some(wanted.origins)
+        let heard = zone.heard.get(&link)?;
+        origins.retain(|&origin| zone.may_speak(heard, origin));
+        Some(origins)
     }
 
-    /// The zone has what an answer covers.
-    pub(crate) fn covered(&mut self, zone: usize, vector: &VersionVector) {
-        self.zones[zone].answered.merge(vector);
+    /// The zone, of which `ours` was known, has what an answer of `from` covers.
+    pub(crate) fn covered(
+        &mut self,
+        zone: usize,
+        from: Origin,
+        ours: &VersionVector,
+        vector: &VersionVector,
+    ) {
+        let zone = &mut self.zones[zone];
+        zone.answered.merge(vector);
+        // What the zone has forgotten of an origin, nobody has to take back.
+        zone.first_hand.retain(|&origin, _| ours.get(origin) > 0 || vector.get(origin) > 0);
+        for (origin, have_seq, _) in ours.lacks(vector).filter(|&(origin, ..)| origin != from) {
+            zone.first_hand.entry(origin).or_insert(have_seq);
+        }
     }
 
     /// What `link` shall request for a zone of which we know `ours`.
@@ -221,13 +271,12 @@ impl Repair {
         let zone = &mut self.zones[zone];
         zone.note_missing(ours, now);
         let mut origins = Vec::new();
-        for (&origin, missing) in &mut zone.missing {
+        for (&origin, missing) in &zone.missing {
             let is_awaited = self.dialled.contains_key(&origin)
                 || zone.heard.values().any(|h| h.from == origin || h.is_asked_for(origin));
             let base = if is_awaited { patience } else { grace };
             let wait = base.saturating_mul(2u32.pow(missing.attempts.min(BACKOFF_POWER_MAX)));
-            if now.saturating_sub(missing.since) >= wait
-                && asked(&zone.heard, origin, missing.attempts) == Some(link)
+            if now.saturating_sub(missing.since) >= wait && zone.asked(origin, missing.attempts) == Some(link)
             {
                 origins.push(origin);
             }
@@ -251,8 +300,7 @@ impl Repair {
     /// Whether a peer knows records of an origin that is not connected and that we lack.
     pub(crate) fn lacks_departed(&self, zone: usize, ours: &VersionVector) -> bool {
         let zone = &self.zones[zone];
-        let connected = |origin| zone.heard.values().any(|h| h.from == origin);
-        zone.lacking(ours).any(|(origin, _)| !connected(origin))
+        zone.lacking(ours).any(|(origin, _)| !zone.is_connected(origin))
     }
 }
 
@@ -263,11 +311,36 @@ impl Heard {
 }
 
 impl ZoneRepair {
+    fn is_connected(&self, origin: Origin) -> bool {
+        self.heard.values().any(|h| h.from == origin)
+    }
+
+    /// Whether what a peer says of an origin counts.
+    fn may_speak(&self, heard: &Heard, origin: Origin) -> bool {
+        heard.from == origin || !self.is_connected(origin)
+    }
+
     /// What peers know and we do not, with what we have of it.
     fn lacking<'a>(&'a self, ours: &'a VersionVector) -> impl Iterator<Item = (Origin, u64)> + 'a {
-        self.heard.values().flat_map(|h| ours.lacks(&h.vector)).filter_map(|(origin, have_seq, want_seq)| {
+        let counts =
+            move |h: &'a Heard| ours.lacks(&h.vector).filter(move |&(origin, ..)| self.may_speak(h, origin));
+        self.heard.values().flat_map(counts).filter_map(|(origin, have_seq, want_seq)| {
             (self.answered.get(origin) < want_seq).then_some((origin, have_seq))
         })
+    }
+
+    /// The link to ask for an origin: one of those that know the most of it and owe no answer, another one at each attempt.
+    fn asked(&self, origin: Origin, attempts: u32) -> Option<LinkId> {
+        let may_speak = || self.heard.iter().filter(|(_, h)| self.may_speak(h, origin));
+        let most = may_speak().map(|(_, h)| h.vector.get(origin)).max()?;
+        let able = may_speak().filter(|(_, h)| h.vector.get(origin) == most && h.outstanding.is_none());
+        let able: Vec<_> = able.map(|(&link, _)| link).collect();
+        if able.is_empty() {
+            return None;
+        }
+        // Different origins are asked of different links, so that one peer does not serve everything.
+        let start = (origin.raw() % able.len() as u64) as usize;
+        able.get((start + attempts as usize) % able.len()).copied()
     }
 
     fn note_missing(&mut self, ours: &VersionVector, now: Duration) {
@@ -283,19 +356,6 @@ impl ZoneRepair {
         let spoken_of = |&(origin, _): &(Origin, u64)| heard.values().any(|h| h.vector.get(origin) > 0);
         self.answered = self.answered.iter().filter(spoken_of).collect();
     }
-}
-
-/// The link to ask for an origin: one of those that know the most of it and owe no answer, another one at each attempt.
-fn asked(heard: &BTreeMap<LinkId, Heard>, origin: Origin, attempts: u32) -> Option<LinkId> {
-    let most = heard.values().map(|h| h.vector.get(origin)).max()?;
-    let able = heard.iter().filter(|(_, h)| h.vector.get(origin) == most && h.outstanding.is_none());
-    let able: Vec<_> = able.map(|(&link, _)| link).collect();
-    if able.is_empty() {
-        return None;
-    }
-    // Different origins are asked of different links, so that one peer does not serve everything.
-    let start = (origin.raw() % able.len() as u64) as usize;
-    able.get((start + attempts as usize) % able.len()).copied()
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
+use sync_proto::Message;
 use sync_proto::framing::parse_length;
 use sync_proto::wire::refuse::Code;
 use sync_store::{
@@ -625,4 +626,131 @@ fn zones_that_match_otherwise_are_reported_and_links_without_a_common_zone_join(
         }
         assert_eq!(net.nodes[1].keyval.len(net.now().time), 0);
     }
+}
+
+/// A peer that is let in and lies about third origins: what it says it has, it never sends.
+struct Liar {
+    inbound: Inbound,
+}
+
+impl Liar {
+    const ORIGIN: u64 = 66;
+
+    /// Connects to a node of `net`.
+    fn new(net: &mut Net, to: usize) -> Self {
+        use sync_proto::wire::frame::Kind;
+        let now = net.now();
+        let liar = node(Self::ORIGIN);
+        net.link_last += 1;
+        let mut inbound = Inbound::new(Arc::clone(&net.nodes[to].shared), net.link_last);
+        let hello = Kind::Hello(handshake::hello(&liar.shared, now));
+        inbound.handle_frame(now, body(&sync_proto::encode(&hello))).expect("a good Hello");
+        Self { inbound }
+    }
+
+    /// Claims to have so much of an origin in every zone, for as long as repair may take, and answers every request with nothing but the claim.
+    /// Answers how often it was asked.
+    fn claim(&mut self, net: &mut Net, origin: u64, through_seq: u64) -> usize {
+        use sync_proto::wire::frame::Kind;
+        use sync_proto::wire::{CatchUpEnd, Heartbeat, Known, ZoneVector};
+        let vector = vec![Known { origin, through_seq }];
+        let mut asked = 0;
+        for _ in 0..200 {
+            let now = net.now();
+            let vectors = (0..3).map(|zone| ZoneVector { zone, vector: vector.clone() }).collect();
+            let heartbeat = Kind::Heartbeat(Heartbeat { vectors, ..Heartbeat::default() });
+            self.inbound.handle_frame(now, body(&sync_proto::encode(&heartbeat))).expect("a heartbeat");
+            self.inbound.handle_timeout(now);
+            while let Some(frame) = self.inbound.poll_transmit() {
+                let Ok(Message::Request(request)) = sync_proto::decode(body(&frame)) else { continue };
+                asked += 1;
+                let (zone, request) = (request.zone, request.request);
+                let end = Kind::CatchUpEnd(CatchUpEnd { zone, request, vector: vector.clone(), rows: 0 });
+                self.inbound.handle_frame(now, body(&sync_proto::encode(&end))).expect("an answer");
+            }
+            while net.step(usize::MAX).expect("no link fails") {}
+            net.elapsed += Duration::from_millis(50);
+        }
+        asked
+    }
+}
+
+fn write_some(net: &Net, node: usize, round: usize, count: usize) {
+    let now = net.now().time;
+    for i in 0..count {
+        let key = format!("{round}-{i}");
+        net.set(node, &key, "honest");
+        net.nodes[node].sticky.learn(&key, "server", now).expect("it fits");
+        net.nodes[node].limit.check(&key, &Check { cost: 50, ..Check::default() }, now);
+    }
+}
+
+fn assert_has(net: &Net, node: usize, round: usize, count: usize) {
+    for i in 0..count {
+        let key = format!("{round}-{i}");
+        assert!(net.get(node, &key).is_some(), "{key} is missing");
+        assert!(net.nodes[node].sticky.peek(&key, net.now().time).is_some(), "session {key} is missing");
+    }
+}
+
+#[test]
+fn nobody_is_believed_about_an_origin_that_is_connected() {
+    for lie in [5, 1 << 40] {
+        let mut net = Net::new(vec![node(1), node(2)]);
+        net.mesh();
+        net.settle();
+        let mut liar = Liar::new(&mut net, 0);
+        assert_eq!(liar.claim(&mut net, net_origin(2), lie), 0, "node 2 is there to be asked");
+        write_some(&net, 1, 0, 10);
+        net.settle();
+        assert_has(&net, 0, 0, 10);
+        net.assert_equal();
+    }
+}
+
+#[test]
+fn a_lie_about_an_absent_origin_lasts_until_it_is_back() {
+    // Few records come again from the log, many by a catch-up. The claims: more than there is, and exactly what there is.
+    for (count, lie) in [(2, 1 << 40), (60, 1 << 40), (2, 5), (60, 63)] {
+        let mut net = Net::new(vec![node(1), node(2)]);
+        net.mesh();
+        write_some(&net, 1, 0, 3);
+        net.settle();
+        net.cut(1);
+        write_some(&net, 1, 1, count);
+        while net.step(usize::MAX).expect("no link fails") {}
+        let mut liar = Liar::new(&mut net, 0);
+        assert_eq!(liar.claim(&mut net, net_origin(2), lie), 3, "nobody else can be asked; once a zone");
+        let origin = net.nodes[1].shared.identity.origin;
+        assert_eq!(Replica::vector(net.nodes[0].keyval.as_ref()).get(origin), lie, "it is believed");
+        net.connect(1, 0);
+        while net.step(usize::MAX).expect("no link fails") {}
+        net.mesh();
+        net.settle();
+        for (round, count) in [(0, 3), (1, count)] {
+            assert_has(&net, 0, round, count);
+        }
+        if lie > 63 {
+            net.assert_equal();
+        }
+        // What comes from now on is not covered by the lie either.
+        write_some(&net, 1, 2, 3);
+        net.settle();
+        assert_has(&net, 0, 2, 3);
+        assert!(net.links.iter().all(|link| link.joined && link.outbound.is_drained()));
+    }
+}
+
+#[test]
+fn what_honest_peers_brought_of_an_absent_origin_counts_once() {
+    let mut net = three();
+    net.settle();
+    // Node 3 is cut off from node 1 only, which hears of it by node 2.
+    net.links.retain(|link| (link.from, link.to) != (2, 0) && (link.from, link.to) != (0, 2));
+    write_some(&net, 2, 0, 40);
+    net.settle();
+    assert_has(&net, 0, 0, 40);
+    net.mesh();
+    net.settle();
+    net.assert_equal();
 }

@@ -289,6 +289,16 @@ impl Replica for LimitZone {
         }
     }
 
+    fn uncover(&self, origin: Origin, through_seq: u64) {
+        if self.region.sharing().is_guest() || origin == self.origin {
+            return;
+        }
+        let _replication = self.replication.lock();
+        if let Some(index) = self.origins.find(&self.region, origin) {
+            self.origins.recede(&self.region, index, through_seq);
+        }
+    }
+
     fn adopt(&self, _except: &[Origin]) -> bool {
         false
     }

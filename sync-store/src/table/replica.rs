@@ -67,6 +67,10 @@ macro_rules! replica_by_table {
                 self.table.cover(vector);
             }
 
+            fn uncover(&self, origin: $crate::Origin, through_seq: u64) {
+                self.table.uncover(origin, through_seq);
+            }
+
             fn adopt(&self, except: &[$crate::Origin]) -> bool {
                 self.table.adopt(except)
             }

@@ -589,6 +589,16 @@ impl Table {
         }
     }
 
+    pub(crate) fn uncover(&self, origin: Origin, through_seq: u64) {
+        if self.region.sharing().is_guest() || origin == self.settings.origin {
+            return;
+        }
+        let _turn = self.replication.lock();
+        if let Some(index) = self.parts.origins.find(&self.region, origin) {
+            self.parts.origins.recede(&self.region, index, through_seq);
+        }
+    }
+
     pub(crate) fn scan(
         &self,
         now: Time,

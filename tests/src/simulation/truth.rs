@@ -12,7 +12,8 @@
 //!
 //! **A strict limit is kept to**, whatever the network does: a bucket that contains all that was admitted holds no more than its own and what nodes may admit before they notice.
 //!
-//! **Version vectors never go back**, except by forgetting an origin when there are more than the table has room for.
+//! **Version vectors never go back**, except by forgetting an origin when there are more than the table has room for; and, when an origin connects, to what
+//! it had brought itself, of limits to nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -415,8 +416,8 @@ impl Truth {
         Ok(())
     }
 
-    /// Checks that the vectors of a node have not gone back since the last look.
-    pub(super) fn check_vectors(&mut self, machine: &Machine) -> Result<(), String> {
+    /// Checks that the vectors of a node have not gone back since the last look. `met`: the origin that has made itself known in between.
+    pub(super) fn check_vectors(&mut self, machine: &Machine, met: Option<Origin>) -> Result<(), String> {
         let Some(node) = &machine.node else { return Ok(()) };
         for (zone, replica) in [KEYVAL, STICKY, LIMIT].into_iter().zip(node.replicas()) {
             let vector = replica.vector();
@@ -425,7 +426,8 @@ impl Truth {
             for (origin, seq) in before.iter() {
                 let now = vector.get(origin);
                 let is_forgotten = now == 0 && self.origins.len() >= ORIGINS_MIN;
-                if now < seq && !is_forgotten {
+                let is_hearsay = met == Some(origin) && (zone != LIMIT || now == 0);
+                if now < seq && !is_forgotten && !is_hearsay {
                     return err(format!(
                         "host {}: the vector of zone {zone:?} went back from {seq} to {now} of {origin}",
                         machine.id

@@ -87,7 +87,7 @@ fn what_was_answered_is_not_asked_again_though_the_zone_has_no_room_to_note_the_
     all(&mut repair, &ours, Duration::ZERO);
     let (link, wanted) = all(&mut repair, &ours, GRACE).remove(0);
     repair.completed(0, link, wanted.request, GRACE).expect("it was asked");
-    repair.covered(0, &vector(&[(7, 50)]));
+    repair.covered(0, origin(101), &ours, &vector(&[(7, 50)]));
     assert!(!repair.lacks_departed(0, &ours));
     for i in 0..200 {
         assert_eq!(all(&mut repair, &ours, GRACE * i), []);

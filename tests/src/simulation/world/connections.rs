@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use sync_node::simulation::LinkId;
+use sync_proto::Message;
 use sync_proto::framing::parse_length;
+use sync_store::Origin;
 
 use std::hash::Hash;
 
@@ -123,10 +125,18 @@ impl World {
                         frame.len() - prefix
                     ));
                 }
+                let body = frame.slice(prefix..);
+                let met = match sync_proto::decode(body.clone()) {
+                    Ok(Message::Hello(hello)) => Origin::from_raw(hello.origin),
+                    Ok(Message::Heartbeat(_)) => {
+                        sender.and_then(|host| Some(self.machines[host].node.as_ref()?.origin()))
+                    }
+                    _ => None,
+                };
                 if let Some(node) = &mut self.machines[to].node {
-                    node.handle_frame(moment, link, Some(frame.slice(prefix..)));
+                    node.handle_frame(moment, link, Some(body));
                 }
-                self.truth.check_vectors(&self.machines[to])?;
+                self.truth.check_vectors(&self.machines[to], met)?;
             }
             (Item::Close, Phase::Open, Some(moment)) => {
                 if let Some(node) = &mut self.machines[to].node {
