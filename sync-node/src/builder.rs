@@ -49,6 +49,7 @@ pub struct NodeBuilder {
     connect_retry_interval: Duration,
     timeout: Duration,
     buffers: (usize, usize),
+    max_connections_per_address: usize,
     max_frame: usize,
     recv_buffer_size: usize,
     max_clock_skew: Duration,
@@ -81,6 +82,7 @@ impl NodeBuilder {
             connect_retry_interval: Duration::from_secs(1),
             timeout: Duration::from_secs(5),
             buffers: (256, 16 << 10),
+            max_connections_per_address: ListenOptions::default().max_connections_per_address,
             max_frame: 1 << 20,
             recv_buffer_size: 64 << 10,
             max_clock_skew: Duration::from_secs(5),
@@ -158,6 +160,12 @@ impl NodeBuilder {
     /// must fit one batch. Memory: number × size per zone. Default 256 of 16 KiB.
     pub fn buffers(mut self, number: usize, size: usize) -> Self {
         self.buffers = (number, size);
+        self
+    }
+
+    /// Connections that peers may have open from one address, of 1024 in all. Default 128.
+    pub fn max_connections_per_address(mut self, connections: usize) -> Self {
+        self.max_connections_per_address = connections;
         self
     }
 
@@ -272,6 +280,7 @@ impl NodeBuilder {
                 let options = ListenOptions {
                     tls: tls.clone(),
                     handshake_timeout: self.connect_timeout,
+                    max_connections_per_address: self.max_connections_per_address,
                     connection,
                     ..ListenOptions::default()
                 };

@@ -8,12 +8,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-use tokio::sync::OwnedSemaphorePermit;
 use tokio_rustls::TlsStream;
 
 pub use receiver::FrameReceiver;
 pub use sender::FrameSender;
 
+use crate::admission::Admitted;
 use crate::stream::{Socket, Stream};
 use crate::{Address, Framing, TlsVersion, Trust};
 
@@ -138,7 +138,7 @@ struct Shared {
     peer: PeerIdentity,
     counters: Arc<Counters>,
     /// Counts against the listener's limit until both directions are gone.
-    _permit: Option<OwnedSemaphorePermit>,
+    _permit: Option<Admitted>,
 }
 
 impl Connection {
@@ -147,7 +147,7 @@ impl Connection {
         socket: Socket,
         peer: PeerIdentity,
         options: &ConnectionOptions,
-        permit: Option<OwnedSemaphorePermit>,
+        permit: Option<Admitted>,
     ) -> Self {
         Self::new(Stream::Plain(socket), peer, None, options, permit)
     }
@@ -158,7 +158,7 @@ impl Connection {
         peer: PeerIdentity,
         trust: Trust,
         options: &ConnectionOptions,
-        permit: Option<OwnedSemaphorePermit>,
+        permit: Option<Admitted>,
     ) -> Self {
         Self::new(Stream::Tls(Box::new(stream)), peer, Some(trust), options, permit)
     }
@@ -168,7 +168,7 @@ impl Connection {
         peer: PeerIdentity,
         trust: Option<Trust>,
         options: &ConnectionOptions,
-        permit: Option<OwnedSemaphorePermit>,
+        permit: Option<Admitted>,
     ) -> Self {
         let is_plain = matches!(stream, Stream::Plain(_));
         let (read, write) = tokio::io::split(stream);

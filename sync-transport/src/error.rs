@@ -86,6 +86,16 @@ pub enum Error {
         /// The limit.
         limit: usize,
     },
+    /// A peer was turned away because its address holds as many connections as one may.
+    #[error(
+        "refused {peer}: {limit} connections from its address are open already, the limit for one address"
+    )]
+    TooManyFromAddress {
+        /// The peer turned away; its connection was closed.
+        peer: Address,
+        /// The limit.
+        limit: usize,
+    },
     /// A peer was turned away because it had not finished its handshake when the limit of others had begun theirs.
     #[error("refused {peer}: its handshake is the oldest of {limit}, the limit, and another peer has come")]
     TooManyHandshakes {
@@ -294,6 +304,7 @@ impl Error {
     pub const fn refusal(&self) -> Option<&'static str> {
         Some(match self {
             Self::TooManyConnections { .. } | Self::TooManyHandshakes { .. } => "limit",
+            Self::TooManyFromAddress { .. } => "address_limit",
             Self::HandshakeTimeout { .. } => "timeout",
             Self::HandshakeClosed { .. } => "closed",
             Self::NotTls { .. } => "not_tls",

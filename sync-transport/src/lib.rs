@@ -81,6 +81,7 @@
 //! ```
 
 mod address;
+mod admission;
 mod backoff;
 mod connection;
 mod connector;

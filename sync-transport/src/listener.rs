@@ -8,10 +8,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpSocket, UnixListener};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 use tokio_rustls::{TlsAcceptor, TlsStream};
 
+use crate::admission::{Admission, Admitted, origin};
 use crate::connector::handshake_error;
 use crate::handshakes::{Handshakes, Place};
 use crate::stream::Socket;
@@ -24,6 +25,8 @@ const BACKLOG: u32 = 1024;
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Connections open at the same time unless set otherwise. A cluster is tens of nodes, each dials once.
 const CONNECTIONS_MAX: usize = 1024;
+/// Connections from one address unless set otherwise: of all there may be, an eighth. A node dials once, but many nodes may be behind one address.
+const CONNECTIONS_PER_ADDRESS_MAX: usize = CONNECTIONS_MAX / 8;
 /// Handshakes at the same time unless set otherwise. Each costs about a millisecond of one processor.
 const HANDSHAKES_MAX: usize = 64;
 /// Pause after the system has run out of something that accepting needs (files, memory). It doubles while that lasts: each try is a line of the log.
@@ -41,7 +44,9 @@ pub struct ListenOptions {
     /// Connections open at the same time, handshakes included; default 1024. Who comes above that is
     /// refused.
     pub max_connections: usize,
-    /// Handshakes under way at the same time; default 64. For one above that, the oldest is given up.
+    /// Of these, connections from one address (of IPv6, one network of 64 bits); default 128. Who comes above that is refused.
+    pub max_connections_per_address: usize,
+    /// Handshakes under way at the same time; default 64. For one above that, the oldest of the address that has the most is given up.
     pub max_handshakes: usize,
     /// How frames go in and out.
     pub connection: ConnectionOptions,
@@ -54,6 +59,7 @@ impl Default for ListenOptions {
             tls: None,
             handshake_timeout: HANDSHAKE_TIMEOUT,
             max_connections: CONNECTIONS_MAX,
+            max_connections_per_address: CONNECTIONS_PER_ADDRESS_MAX,
             max_handshakes: HANDSHAKES_MAX,
             connection: ConnectionOptions::default(),
         }
@@ -66,7 +72,7 @@ pub struct Listener {
     address: Address,
     socket: Bound,
     options: Arc<ListenOptions>,
-    connections: Arc<Semaphore>,
+    admission: Arc<Admission>,
     handshakes: Arc<Handshakes>,
 }
 
@@ -86,9 +92,11 @@ impl Listener {
     /// # Errors
     /// [`Error::Bind`] with the cause; [`Error::InvalidOption`] for a limit of 0.
     pub async fn bind(address: &Address, options: ListenOptions) -> Result<Self, Error> {
-        for (option, limit) in
-            [("max_connections", options.max_connections), ("max_handshakes", options.max_handshakes)]
-        {
+        for (option, limit) in [
+            ("max_connections", options.max_connections),
+            ("max_connections_per_address", options.max_connections_per_address),
+            ("max_handshakes", options.max_handshakes),
+        ] {
             if !(1..=Semaphore::MAX_PERMITS).contains(&limit) {
                 let reason = format!("{limit} is not from 1 to {}", Semaphore::MAX_PERMITS);
                 return Err(Error::InvalidOption { option, reason });
@@ -108,7 +116,7 @@ impl Listener {
         Ok(Self {
             address: bound_address,
             socket,
-            connections: Arc::new(Semaphore::new(options.max_connections)),
+            admission: Admission::new(options.max_connections, options.max_connections_per_address),
             handshakes: Handshakes::new(options.max_handshakes),
             options: Arc::new(options),
         })
@@ -148,9 +156,11 @@ impl Listener {
     }
 
     fn admit(&self, socket: Socket, peer: Address) -> Incoming {
-        let permits = Arc::clone(&self.connections).try_acquire_owned().ok();
-        let permits = permits.map(|connection| Permits { connection, handshake: self.handshakes.take() });
-        Incoming { socket, peer, permits, options: Arc::clone(&self.options) }
+        let admitted = self.admission.admit(&peer).map(|connection| {
+            let handshake = self.handshakes.take(origin(&peer));
+            Permits { connection, handshake }
+        });
+        Incoming { socket, peer, admitted, options: Arc::clone(&self.options) }
     }
 
     /// Decides which errors of accepting pass. Most belong to the one connection that was to be accepted
@@ -184,14 +194,14 @@ impl Listener {
 pub struct Incoming {
     socket: Socket,
     peer: Address,
-    /// `None` above the limit of connections.
-    permits: Option<Permits>,
+    /// An error above a limit of connections.
+    admitted: Result<Permits, Error>,
     options: Arc<ListenOptions>,
 }
 
 #[derive(Debug)]
 struct Permits {
-    connection: OwnedSemaphorePermit,
+    connection: Admitted,
     handshake: Place,
 }
 
@@ -204,15 +214,13 @@ impl Incoming {
     /// Does the TLS handshake, if TLS is on, and verifies the peer's certificate.
     ///
     /// # Errors
-    /// [`Error::TooManyConnections`] at once, if the peer came above that limit; [`Error::TooManyHandshakes`] if
+    /// [`Error::TooManyConnections`] or [`Error::TooManyFromAddress`] at once, if the peer came above that limit; [`Error::TooManyHandshakes`] if
     /// it took so long that a newer one needed its place; [`Error::BadPeerCertificate`] if we refuse the peer; [`Error::RefusedByPeer`] if it
     /// refuses us; [`Error::NotTls`], [`Error::HandshakeClosed`] and [`Error::HandshakeTimeout`] if it
     /// is something else.
     pub async fn handshake(self) -> Result<Connection, Error> {
-        let Self { socket, peer, permits, options } = self;
-        let Some(Permits { connection, handshake: mut place }) = permits else {
-            return Err(Error::TooManyConnections { peer, limit: options.max_connections });
-        };
+        let Self { socket, peer, admitted, options } = self;
+        let Permits { connection, handshake: mut place } = admitted?;
         let Some(tls) = &options.tls else {
             let identity = PeerIdentity { address: peer, names: Vec::new(), tls: None };
             return Ok(Connection::plain(socket, identity, &options.connection, Some(connection)));

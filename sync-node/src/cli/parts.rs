@@ -72,6 +72,7 @@ fn synchronized(builder: NodeBuilder, zone_sync: &ZoneSync) -> NodeBuilder {
         .connect_retry_interval(zone_sync.connect_retry_interval)
         .timeout(zone_sync.timeout)
         .buffers(bytes(zone_sync.buffers.number), bytes(zone_sync.buffers.size))
+        .max_connections_per_address(bytes(zone_sync.max_connections_per_address))
         .max_frame(bytes(zone_sync.max_frame))
         .recv_buffer_size(bytes(zone_sync.recv_buffer_size))
         .max_clock_skew(zone_sync.max_clock_skew);

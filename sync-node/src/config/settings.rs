@@ -43,6 +43,8 @@ pub struct ZoneSync {
     pub recv_buffer_size: u64,
     /// The largest frame this node accepts, bytes; at least 1 KiB more than a buffer. Default: 1 MiB. Not reloadable.
     pub max_frame: u64,
+    /// Connections that peers may have open from one address (of IPv6, one network of 64 bits), of 1024 in all. Default: 128. Not reloadable.
+    pub max_connections_per_address: u64,
     /// Records stamped further ahead of our clock than this are refused. Default: 5 s. Not reloadable.
     pub max_clock_skew: Duration,
     /// How long a graceful stop (SIGQUIT) waits for peers to acknowledge. Default: 10 s. Reloadable.

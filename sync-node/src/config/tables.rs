@@ -28,6 +28,8 @@ const BUFFER_SIZE_MIN: u64 = 4 << 10;
 const MAX_FRAME: u64 = 1 << 20;
 /// What a frame needs beside a full buffer, generously.
 const FRAME_HEADROOM: u64 = 1 << 10;
+/// An eighth of all connections that a listener accepts.
+const CONNECTIONS_PER_ADDRESS_MAX: u64 = 128;
 const RECV_BUFFER_SIZE: u64 = 64 << 10;
 const INTERVAL: Duration = Duration::from_millis(1);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -157,6 +159,8 @@ fn zone_sync(mut table: Section<'_, '_>) -> (Option<ZoneSync>, Duration) {
     let buffers = table.table("buffers").map_or(BUFFERS, buffers);
     let max_frame = table.read("max_frame", size).unwrap_or(MAX_FRAME);
     let recv_buffer_size = table.read("recv_buffer_size", size).unwrap_or(RECV_BUFFER_SIZE);
+    let max_connections_per_address =
+        table.read("max_connections_per_address", positive_count).unwrap_or(CONNECTIONS_PER_ADDRESS_MAX);
     let max_clock_skew = table.read("max_clock_skew", positive_time).unwrap_or(sync_store::MAX_CLOCK_SKEW);
     let shutdown_timeout = table.read("shutdown_timeout", time).unwrap_or(SHUTDOWN_TIMEOUT);
     let tombstone_retention = table.read("tombstone_retention", positive_time).unwrap_or(TOMBSTONE_RETENTION);
@@ -184,6 +188,7 @@ fn zone_sync(mut table: Section<'_, '_>) -> (Option<ZoneSync>, Duration) {
         buffers,
         recv_buffer_size,
         max_frame,
+        max_connections_per_address,
         max_clock_skew,
         shutdown_timeout,
         tombstone_retention,
@@ -192,11 +197,15 @@ fn zone_sync(mut table: Section<'_, '_>) -> (Option<ZoneSync>, Duration) {
     (zone_sync, tombstone_retention)
 }
 
-fn buffers(mut table: Section<'_, '_>) -> Buffers {
-    let number = table.read("number", |value| match count(value)? {
+fn positive_count(value: &DeValue<'_>) -> Parsed<u64> {
+    match count(value)? {
         0 => Err("must be 1 or more".to_owned()),
         number => Ok(number),
-    });
+    }
+}
+
+fn buffers(mut table: Section<'_, '_>) -> Buffers {
+    let number = table.read("number", positive_count);
     let size = table.read("size", |value| match size(value)? {
         size if size < BUFFER_SIZE_MIN => Err(format!("must be at least {}", display_size(BUFFER_SIZE_MIN))),
         size => Ok(size),

@@ -39,6 +39,7 @@ fn defaults_are_those_of_the_documentation() {
     assert_eq!((sync.buffers.number, sync.buffers.size), (256, 16 << 10));
     assert_eq!(sync.recv_buffer_size, 64 << 10);
     assert_eq!(sync.max_frame, 1 << 20);
+    assert_eq!(sync.max_connections_per_address, 128);
     assert_eq!(sync.max_clock_skew, Duration::from_secs(5));
     assert_eq!(sync.shutdown_timeout, Duration::from_secs(10));
     assert_eq!(sync.tombstone_retention, Duration::from_secs(3600));
@@ -160,7 +161,7 @@ auth_basic_user_file = "/nonexistent/users"
 11:22: `number` must be 1 or more
 11:32: `size` must be at least 4k
 11:38: unknown key `sice` in [zone_sync.buffers]; did you mean `size`?
-12:1: unknown key `tls` in [zone_sync]; it knows listen, servers, resolve, resolver, valid, interval, connect_timeout, connect_retry_interval, timeout, buffers, max_frame, recv_buffer_size, max_clock_skew, shutdown_timeout, tombstone_retention, ssl
+12:1: unknown key `tls` in [zone_sync]; it knows listen, servers, resolve, resolver, valid, interval, connect_timeout, connect_retry_interval, timeout, buffers, max_frame, recv_buffer_size, max_connections_per_address, max_clock_skew, shutdown_timeout, tombstone_retention, ssl
 16:8: `size` "32kb" is not a size; write a number with k, m or g, such as "32k", "1m" or "1g"
 17:9: `state` must name a file, such as "one.keyval"
 18:8: `type` "cidr" is not a type of keys; write string, ip or prefix
@@ -439,8 +440,12 @@ fn a_zone_that_cannot_be_mapped_is_explained() {
 }
 
 #[test]
-fn sizes_of_buffers_must_agree() {
+fn sizes_of_buffers_must_agree_and_limits_must_let_somebody_in() {
     let with = |lines: &str| errors(&format!("[zone_sync]\nlisten = '10.0.0.1:9000'\nssl = false\n{lines}"));
+    assert_eq!(
+        with("max_connections_per_address = 0"),
+        "4:31: `max_connections_per_address` must be 1 or more"
+    );
     assert_eq!(
         with("max_frame = '8k'"),
         "4:13: `max_frame` 8k cannot hold a buffer of 16k; write at least 17k"

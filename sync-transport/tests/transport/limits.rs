@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use sync_transport::{Address, ConnectOptions, Connector, Error, ListenOptions, Listener};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 
 use crate::link::{Transport, any_port, meet};
 
@@ -35,6 +35,50 @@ async fn peers_above_the_limit_are_refused_until_one_leaves() {
     let (_fifth, accepted) = meet(&connector, &listener).await;
     accepted.unwrap();
     drop((first, second, second_accepted));
+}
+
+async fn dial_from(ip: [u8; 4], listener: &Listener) -> TcpStream {
+    let Address::Tcp(address) = listener.address() else { panic!("not TCP") };
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind((ip, 0).into()).unwrap();
+    socket.connect(*address).await.unwrap()
+}
+
+#[tokio::test]
+async fn one_address_cannot_take_all_connections() {
+    let options = ListenOptions { max_connections_per_address: 2, ..ListenOptions::default() };
+    let listener = Listener::bind(&any_port(), options).await.unwrap();
+    let mut open = Vec::new();
+    for (last, is_refused) in [(2, false), (2, false), (2, true), (3, false), (2, true)] {
+        let dialed = dial_from([127, 0, 0, last], &listener).await;
+        match listener.accept().await.unwrap().handshake().await {
+            Ok(accepted) => open.push((dialed, accepted)),
+            Err(Error::TooManyFromAddress { limit: 2, .. }) => assert!(is_refused, "127.0.0.{last}"),
+            Err(error) => panic!("{error}"),
+        }
+    }
+    assert_eq!(open.len(), 3);
+    drop(open.remove(0));
+    let _dialed = dial_from([127, 0, 0, 2], &listener).await;
+    listener.accept().await.unwrap().handshake().await.expect("one has left");
+}
+
+#[tokio::test]
+async fn a_crowd_from_one_address_gives_up_its_own_handshakes() {
+    let tls = Transport::Tls13.tls();
+    let options = ListenOptions { tls, max_handshakes: 3, ..ListenOptions::default() };
+    let listener = Listener::bind(&any_port(), options).await.unwrap();
+    let quiet = dial_from([127, 0, 0, 2], &listener).await;
+    let slow = tokio::spawn(listener.accept().await.unwrap().handshake());
+    let mut crowd = Vec::new();
+    for _ in 0..20 {
+        crowd.push(dial_from([127, 0, 0, 3], &listener).await);
+        tokio::spawn(listener.accept().await.unwrap().handshake());
+    }
+    // Though it is the oldest by far, its place was not taken: it ends as it chooses.
+    drop(quiet);
+    let error = slow.await.unwrap().unwrap_err();
+    assert!(matches!(error, Error::HandshakeClosed { .. }), "{error}");
 }
 
 #[tokio::test]
