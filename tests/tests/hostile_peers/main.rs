@@ -1,131 +1,25 @@
 //! Peers that attack: each is refused for what it does, the refusal is counted by its cause, and the cluster goes on.
 //!
-//! Over plain text, where anybody is a peer: what TLS keeps out never comes so far.
+//! Mostly over plain text, where anybody is a peer; `handshakes` is about what TLS keeps out.
+
+mod attacker;
+mod floods;
+mod handshakes;
 
 use std::time::Duration;
 
 use bytes::Bytes;
-use serde_json::{Value, json};
+use serde_json::json;
 use sync_proto::wire::frame::Kind;
 use sync_proto::wire::refuse::Code;
-use sync_proto::wire::{CatchUpEnd, Goodbye, Heartbeat, Hello, Known, Zone, ZoneKind, ZoneVector};
-use sync_proto::{BatchEncoder, DEFAULT_FRAME_LIMIT, Message, RowRef, VERSION, encode};
-use tests::{Cluster, Config, Encryption, Node, SYNC_PORT, Stranger, put_reaches, since_1970, wait_for};
+use sync_proto::wire::{CatchUpEnd, Goodbye, Hello, Known, Zone, ZoneKind, ZoneVector};
+use sync_proto::{Message, RowRef, encode};
+use tests::{Cluster, SYNC_PORT, Stranger, put_reaches, since_1970, wait_for};
 
-const LIMIT: Duration = Duration::from_secs(30);
-
-const ZONES: &str = r#"
-    [[keyval_zone]]
-    name = "one"
-    size = "1m"
-
-    [[limit_req_zone]]
-    name = "req"
-    size = "1m"
-    rate = "1r/m"
-    burst = 1000
-"#;
-
-/// The zones of the attacker's Hello, in this order.
-const ONE: u32 = 0;
-const REQ: u32 = 1;
-/// A zone that nobody else has.
-const NOWHERE: u32 = 2;
-const ORIGIN: u64 = 0x4154_5441_434b_4552;
-
-fn start(cluster: &Cluster, zone_sync: &[&str]) -> [Node; 2] {
-    let mut nodes = ["a", "b"].map(|name| {
-        let mut config = Config { encryption: Encryption::Plain, ..cluster.config(name) };
-        config.zone_sync.retain(|line| !zone_sync.iter().any(|other| key_of(other) == key_of(line)));
-        config.zone_sync.extend(zone_sync.iter().map(|line| (*line).to_owned()));
-        cluster.start_with(config)
-    });
-    nodes.iter_mut().for_each(Node::wait_ready);
-    nodes
-}
-
-fn key_of(line: &str) -> Option<&str> {
-    line.split('=').next().map(str::trim)
-}
-
-fn clock_us() -> u64 {
-    u64::try_from(since_1970().as_micros()).expect("microseconds fit")
-}
-
-fn hello() -> Hello {
-    let zone = |name: &str, kind: ZoneKind| Zone { name: name.to_owned(), kind: kind.into(), vector: vec![] };
-    Hello {
-        version: VERSION,
-        cluster: "edge".to_owned(),
-        origin: ORIGIN,
-        node: "attacker".to_owned(),
-        clock_us: clock_us(),
-        zones: vec![
-            zone("one", ZoneKind::Keyval),
-            zone("req", ZoneKind::Limit),
-            zone("nowhere", ZoneKind::Keyval),
-        ],
-        ..Hello::default()
-    }
-}
-
-fn heartbeat(vectors: Vec<ZoneVector>) -> Bytes {
-    encode(&Kind::Heartbeat(Heartbeat { clock_us: clock_us(), vectors, ..Heartbeat::default() }))
-}
-
-/// A peer that was let in, and has said nothing wrong yet.
-fn active(cluster: &Cluster) -> Stranger {
-    let mut peer = Stranger::dial(cluster.loopback("a").port(SYNC_PORT));
-    peer.say(&encode(&Kind::Hello(hello())));
-    let Some(Message::Hello(_)) = peer.hear() else { panic!("a Hello is answered with a Hello") };
-    peer.say(&heartbeat(vec![]));
-    peer
-}
-
-fn batch(zone: u32, from_seq_excluded: u64, rows: &[RowRef<'_>]) -> Bytes {
-    let mut batch = BatchEncoder::new(zone, from_seq_excluded, ORIGIN, DEFAULT_FRAME_LIMIT);
-    assert!(rows.iter().all(|row| batch.push(row)), "a few rows fit");
-    batch.finish()
-}
-
-fn pair(key: &str, ahead: Duration) -> RowRef<'_> {
-    let stamp_ms = since_1970() + ahead;
-    RowRef {
-        key: key.as_bytes(),
-        value: b"hostile",
-        stamp: u64::try_from(stamp_ms.as_millis()).expect("milliseconds fit") << 16,
-        ..RowRef::default()
-    }
-}
-
-fn refusals(node: &Node) -> Value {
-    node.api.status().expect("an answer").document["refusals"].clone()
-}
-
-fn count(node: &Node, cause: &str) -> u64 {
-    refusals(node)[cause].as_u64().unwrap_or(0)
-}
-
-fn wait_counted(node: &Node, what: &str, cause: &str, expected: u64) {
-    wait_for(&format!("{what} to be counted as {cause}"), LIMIT, || {
-        if count(node, cause) >= expected { Ok(()) } else { Err(refusals(node).to_string()) }
-    });
-}
-
-/// Waits until the node has acknowledged so much of a zone on this link.
-fn hear_acknowledged(peer: &mut Stranger, zone: u32, through_seq: u64) {
-    loop {
-        match peer.hear() {
-            Some(Message::Acknowledge(found))
-                if found.zones.iter().any(|entry| entry.zone == zone && entry.through_seq >= through_seq) =>
-            {
-                return;
-            }
-            Some(Message::Acknowledge(_) | Message::Heartbeat(_)) => {}
-            other => panic!("{other:?} instead of an acknowledgement of {through_seq}"),
-        }
-    }
-}
+use attacker::{
+    LIMIT, NOWHERE, ONE, REQ, ZONES, active, batch, count, hear_acknowledged, heartbeat, hello, pair,
+    refusals, start, wait_counted,
+};
 
 #[test]
 fn each_attack_is_refused_and_counted_by_its_cause() {
@@ -135,10 +29,16 @@ fn each_attack_is_refused_and_counted_by_its_cause() {
     let address = cluster.loopback("a").port(SYNC_PORT);
     let own = a.api.status().expect("an answer").document["origin"].clone();
 
-    let greetings: [(&str, Hello, Code, &str); 4] = [
+    let crowded = |origins: u64| {
+        let vector = (1..=origins).map(|origin| Known { origin, through_seq: u64::MAX }).collect();
+        Hello { zones: vec![Zone { vector, ..hello().zones.remove(0) }], ..hello() }
+    };
+    let greetings: [(&str, Hello, Code, &str); 6] = [
         ("another version", Hello { version: 0, ..hello() }, Code::Version, "version"),
         ("another cluster", Hello { cluster: "other".to_owned(), ..hello() }, Code::Cluster, "cluster"),
         ("a clock of 1970", Hello { clock_us: 1, ..hello() }, Code::Clock, "clock"),
+        ("10,000 zones", Hello { zones: many_zones(10_000), ..hello() }, Code::Limit, "too_large"),
+        ("a vector of 5000 origins", crowded(5_000), Code::Limit, "too_large"),
         ("2000 zones", Hello { zones: many_zones(2000), ..hello() }, Code::Limit, "too_large"),
     ];
     for (what, hello, code, cause) in greetings {
@@ -272,5 +172,63 @@ fn a_flood_of_refusals_fills_no_log() {
     let log = nodes[0].log();
     let lines = log.lines().filter(|line| line.contains("link from peer failed")).count() as u64;
     assert!((1..ATTEMPTS).contains(&lines), "{lines} lines:\n{log}");
+    put_reaches("one", "after", &nodes[0].api, &[&nodes[1].api]);
+}
+
+/// Everything about `b`, and yet nothing: nobody may speak for it while it is there.
+#[test]
+fn a_peer_that_claims_to_know_more_of_another_is_not_asked_for_it() {
+    let cluster = Cluster::new(&["a", "b"], ZONES);
+    let nodes = start(&cluster, &["timeout = \"3s\""]);
+    let of_b = nodes[1].api.status().expect("an answer").document["origin"].clone();
+    let of_b = of_b.as_str().and_then(|origin| u64::from_str_radix(origin, 16).ok()).expect("an origin");
+    let vector = vec![Known { origin: of_b, through_seq: 1 << 40 }];
+    let mut peer = active(&cluster);
+    // The node's patience with what is missing of a connected origin is three of its heartbeats.
+    let mut heartbeats = 0;
+    while heartbeats < 8 {
+        peer.say(&heartbeat(vec![ZoneVector { zone: ONE, vector: vector.clone() }]));
+        match peer.hear() {
+            Some(Message::Heartbeat(_)) => heartbeats += 1,
+            other => panic!("{other:?} after {heartbeats} heartbeats"),
+        }
+    }
+    put_reaches("one", "after-b", &nodes[1].api, &[&nodes[0].api]);
+    put_reaches("one", "after-a", &nodes[0].api, &[&nodes[1].api]);
+}
+
+#[test]
+fn what_is_sent_of_a_zone_of_another_type_changes_nothing() {
+    let cluster = Cluster::new(&["a", "b"], ZONES);
+    let nodes = start(&cluster, &[]);
+    let mut peer = Stranger::dial(cluster.loopback("a").port(SYNC_PORT));
+    let mut greeting = hello();
+    // What the node has as keyval is sticky here, and the other way round a limit is keyval.
+    greeting.zones[0].kind = ZoneKind::Sticky.into();
+    greeting.zones[1].kind = ZoneKind::Keyval.into();
+    peer.say(&encode(&Kind::Hello(greeting)));
+    let Some(Message::Hello(_)) = peer.hear() else { panic!("a Hello is answered with a Hello") };
+    peer.say(&heartbeat(vec![]));
+    for zone in [ONE, REQ] {
+        peer.say(&batch(zone, 0, &[pair("crossed", Duration::ZERO)]));
+    }
+    peer.say(&encode(&Kind::Goodbye(Goodbye { reason: "done".to_owned() })));
+    while peer.hear().is_some() {}
+    assert_eq!(nodes[0].api.value("one", "crossed"), None);
+    put_reaches("one", "after", &nodes[0].api, &[&nodes[1].api]);
+}
+
+#[test]
+fn a_peer_that_falls_silent_in_the_middle_is_given_up() {
+    let cluster = Cluster::new(&["a", "b"], ZONES);
+    let nodes = start(&cluster, &["timeout = \"2s\""]);
+    // Both are held open: one after its first heartbeat, one in the middle of a frame.
+    let silent = active(&cluster);
+    wait_counted(&nodes[0], "who says nothing more", "stalled", 1);
+    let mut half = active(&cluster);
+    half.say(&batch(ONE, 0, &[pair("half", Duration::ZERO)])[..8]);
+    wait_counted(&nodes[0], "half a frame", "stalled", 2);
+    drop((silent, half));
+    assert_eq!(nodes[0].api.value("one", "half"), None);
     put_reaches("one", "after", &nodes[0].api, &[&nodes[1].api]);
 }
