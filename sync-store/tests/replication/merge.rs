@@ -73,3 +73,30 @@ proptest! {
         prop_assert_eq!(merged(&zone(), &one, 100), merged(&zone(), &other, group));
     }
 }
+
+#[test]
+fn what_was_covered_by_mistake_comes_again() {
+    let zone = KeyvalZone::builder("z").size(32 << 10).build().expect("a zone");
+    let limit = sync_store::LimitZone::builder("l").size(32 << 10).rate("1r/s".parse().expect("a rate"));
+    let limit = limit.build().expect("a zone");
+    let other = origin(20);
+    for zone in [&zone as &dyn Replica, &limit] {
+        zone.cover(&[(other, 9)].into_iter().collect());
+        zone.uncover(other, 12);
+        assert_eq!(zone.vector().get(other), 9, "it never rises");
+        zone.uncover(other, 3);
+        assert_eq!(zone.vector().get(other), 3);
+        zone.uncover(origin(21), 0);
+        zone.uncover(zone.origin(), 0);
+        assert_eq!(zone.vector().get(other), 3, "whoever is unknown stays so");
+    }
+    let state = OwnedState::Value {
+        value: vec![1],
+        stamp: Stamp::from_raw(999_000 << 16),
+        writer: other,
+        time_ms: 1_100_000,
+    };
+    let row = Row { key: vec![b'k'], dot: Dot { origin: other, seq: 4 }, state };
+    let applied = zone.apply_batch(NOW, other, 3, 4, &mut [row.record()].into_iter()).expect("a batch");
+    assert_eq!((applied.applied, zone.vector().get(other)), (1, 4));
+}
