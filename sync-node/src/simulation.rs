@@ -1,5 +1,5 @@
 //! A node without its surroundings: the same zones, machines and links as in [`Node`](crate::Node), with time, connections and
-//! discovery brought by the caller. Behind the feature `simulation`, for the simulation in the package `tests`; it may change at any time.
+//! discovery brought by the caller. Behind the feature `simulation`, for the simulation in the package `tests` and for fuzzing; it may change at any time.
 //!
 //! After any input call [`Node::poll`], then [`Node::poll_transmit`] for the links that [`Node::take_woken`] names as long as they have room, do what [`Node::poll_action`] says, and come back when
 //! [`Node::poll_timeout`] has passed. What a socket would be handed are whole frames, what it would deliver their bodies.
@@ -11,6 +11,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use sync_store::{KeyvalZone, LimitZone, Origin, Replica, StickyZone, Time};
 use sync_transport::Target;
+
+pub use crate::state::fuzzed as journal;
 
 use crate::link::{End, Established, Incoming, Outgoing};
 use crate::membership::Command;

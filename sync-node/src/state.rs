@@ -16,6 +16,8 @@
 //! dots of an origin that nobody else knows, and without the vector, so that peers send everything. What a peer sends is confirmed by that. Of what is left, whatever the vector covers that has come
 //! together meanwhile was known to the cluster, and is not there any more: it was removed. The rest nobody knows yet, and this node publishes it.
 
+#[cfg(feature = "simulation")]
+pub mod fuzzed;
 mod journal;
 mod keeper;
 mod mark;

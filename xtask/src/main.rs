@@ -88,7 +88,7 @@ const STEPS: [Step; 11] = [
     },
     Step {
         name: FUZZ,
-        why: "frames and rows, mutated where that reaches new code; `fuzz --seconds N` for longer than 5 s a target",
+        why: "what comes from sockets and files, mutated where that reaches new code; `fuzz --seconds N` for longer than 5 s a target",
         environment: &[],
         commands: &["cargo xtask fuzz --seconds 5"],
     },
@@ -112,6 +112,9 @@ const STEPS: [Step; 11] = [
 ];
 
 fn main() -> ExitCode {
+    if fuzz::is_rustc() {
+        return fuzz::compile();
+    }
     let wanted: Vec<String> = std::env::args().skip(1).collect();
     if wanted.is_empty() {
         for step in &STEPS {
