@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
+use benches::Certificates;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use sync_node::Node;
 use sync_store::{Expiry, KeyvalZone, Time};
 use sync_transport::{Address, Pem, Server, TlsOptions};
@@ -15,15 +15,8 @@ use tokio::time::Instant;
 const RECORDS: u32 = 50_000;
 
 fn certificates() -> TlsOptions {
-    let ca_key = KeyPair::generate().expect("a key");
-    let mut ca = CertificateParams::default();
-    ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let ca_pem = ca.self_signed(&ca_key).expect("a certificate").pem();
-    let issuer = Issuer::from_ca_cert_pem(&ca_pem, ca_key).expect("an issuer");
-    let key = KeyPair::generate().expect("a key");
-    let params = CertificateParams::new(vec!["127.0.0.1".to_owned()]).expect("a name");
-    let pem = params.signed_by(&key, &issuer).expect("a certificate").pem();
-    TlsOptions::new(Pem::memory(pem), Pem::memory(key.serialize_pem()), Pem::memory(ca_pem))
+    let Certificates { authority, node, key } = Certificates::new();
+    TlsOptions::new(Pem::memory(node), Pem::memory(key), Pem::memory(authority))
 }
 
 /// Two nodes that have joined.

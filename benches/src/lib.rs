@@ -1,4 +1,36 @@
-//! What the benchmarks share; they live in `benches/`.
+//! What the benchmarks share; they live in `benches/` and `src/bin/`.
+
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+
+/// An authority of the moment, and the certificate of a node of the loopback that it has signed, PEM.
+#[derive(Clone, Debug)]
+pub struct Certificates {
+    /// The authority's certificate.
+    pub authority: String,
+    /// The node's certificate, for both directions.
+    pub node: String,
+    /// The node's key.
+    pub key: String,
+}
+
+impl Certificates {
+    /// # Panics
+    /// If the system has no randomness.
+    #[expect(clippy::new_without_default, reason = "every one is another")]
+    pub fn new() -> Self {
+        let authority_key = KeyPair::generate().expect("a key");
+        let mut authority = CertificateParams::default();
+        authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        // Another name than the node's, or OpenSSL takes the node's certificate for one that signs itself.
+        authority.distinguished_name.push(DnType::CommonName, "authority");
+        let authority = authority.self_signed(&authority_key).expect("a certificate").pem();
+        let issuer = Issuer::from_ca_cert_pem(&authority, authority_key).expect("an issuer");
+        let key = KeyPair::generate().expect("a key");
+        let params = CertificateParams::new(vec!["127.0.0.1".to_owned()]).expect("a name");
+        let node = params.signed_by(&key, &issuer).expect("a certificate").pem();
+        Self { authority, node, key: key.serialize_pem() }
+    }
+}
 
 /// Bytes of a zone that go with a block of so many at half load of the index: two slots with their dots and bits, a bit for each 32 bytes.
 const fn beside_block(block: u64) -> u64 {

@@ -1,0 +1,84 @@
+//! A node in this process, with a runtime of its own, so that its processor time can be told from others'.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use sync_node::Node;
+use sync_store::{KeyvalZone, LimitZone, StickyZone};
+use sync_transport::{Pem, Server, TlsOptions};
+use tokio::runtime::{Builder, Runtime};
+
+use super::{LIMITS, Member, PAIRS, RATE, Run, SESSIONS, Sizes};
+use crate::contestant::Setup;
+use crate::options::Transport;
+use crate::usage;
+
+#[derive(Debug)]
+pub(super) struct Embedded {
+    node: Node,
+    /// The name of its threads.
+    threads: String,
+    _runtime: Runtime,
+}
+
+impl Embedded {
+    pub(super) fn start(setup: &Setup, number: u32, sizes: &Sizes) -> Result<Member> {
+        // With a mark at its end, so that none begins like another.
+        let threads = format!("node-{number}.");
+        let runtime = Builder::new_multi_thread().thread_name(&threads).enable_all().build();
+        let runtime = runtime.context("cannot start the threads of a node")?;
+        let rate = RATE.parse().context("the rate")?;
+        let builder = Node::builder(format!("node-{number}"))
+            .listen("127.0.0.1:0".parse().context("the address")?)
+            .keyval(KeyvalZone::builder(PAIRS).size(sizes.pairs))
+            .sticky(StickyZone::builder(SESSIONS).size(sizes.sessions))
+            .limit(LimitZone::builder(LIMITS).size(sizes.limits).rate(rate));
+        let pem = |text: &str| Pem::memory(text.to_owned());
+        let certificates = &setup.certificates;
+        let builder = match setup.transport {
+            Transport::Plain => builder.plain_text(),
+            Transport::Tls | Transport::Quic => builder.tls(TlsOptions::new(
+                pem(&certificates.node),
+                pem(&certificates.key),
+                pem(&certificates.authority),
+            )),
+        };
+        let node = runtime.block_on(builder.start()).context("cannot start a node")?;
+        let zone = "a zone of the builder";
+        Ok(Member {
+            pairs: node.keyval(PAIRS).context(zone)?,
+            sessions: node.sticky(SESSIONS).context(zone)?,
+            limits: node.limit(LIMITS).context(zone)?,
+            run: Run::Embedded(Self { node, threads, _runtime: runtime }),
+        })
+    }
+
+    pub(super) fn address(&self) -> String {
+        self.node.listening().map_or_else(String::new, ToString::to_string)
+    }
+
+    pub(super) fn set_peers(&self, addresses: &[String]) -> Result<()> {
+        let servers: Result<Vec<Server>, _> = addresses.iter().map(|address| address.parse()).collect();
+        self.node.set_servers(servers.context("the address of a node")?);
+        Ok(())
+    }
+
+    pub(super) fn online(&self) -> Option<u64> {
+        let status = self.node.status();
+        status.ready.then_some(status.nodes_online)
+    }
+
+    pub(super) fn bytes_out(&self) -> u64 {
+        self.node.status().bytes_out
+    }
+
+    pub(super) fn cpu(&self) -> Result<Duration> {
+        usage::of_own_threads(&self.threads)
+    }
+}
+
+impl Drop for Embedded {
+    fn drop(&mut self) {
+        self.node.stop();
+    }
+}
