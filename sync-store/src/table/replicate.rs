@@ -519,6 +519,14 @@ impl Table {
                 let tag = Slot::tag_of(*hash);
                 let likely = self.parts.index.first(*hash);
                 let mut live = self.parts.index.live_in(&self.region, likely, tag);
+                if live == 0 {
+                    // Most likely a new key, as nearly all of a catch-up are: then every slot where it may lie is looked at.
+                    let candidates = self.parts.index.candidates(*hash);
+                    prefetch(&dots[likely]);
+                    for first in [Some(candidates.main[1]), candidates.overflow].into_iter().flatten() {
+                        prefetch(self.parts.index.word(&self.region, first));
+                    }
+                }
                 while live != 0 {
                     let at = likely + live.trailing_zeros() as usize;
                     self.prefetch_block(self.parts.index.load(&self.region, at));
