@@ -1,7 +1,8 @@
 //! Which slots changed since they were last published: one bit per slot, and a wake-up for the publisher.
 //!
 //! Marking is idempotent, so any number of changes of a record between two publications become one, and nothing can overflow. The
-//! bits are the truth; beside them is a word that says whether the publisher was called.
+//! bits are the truth; beside them is a word that says whether the publisher was called, and for which parts of the bits: of a zone of a million records that
+//! nearly rests, it looks at a thousand words to find one mark, and not at all thirty-two thousand.
 //!
 //! **Hand-off.** A writer changes its slot, then looks at the bit and sets it if it is not set; the publisher takes the bits, then reads the
 //! slots. All four accesses are sequentially consistent, so in their single order either the writer's look comes before the taking, and then so does
@@ -9,13 +10,15 @@
 //! before the slot's change is visible, and the update would be lost. Looking first matters: a bit that is set already, as under load most are, costs
 //! no cache line of another thread.
 //!
-//! **Wake-up.** A writer sets its bit, then looks whether the publisher was called, and calls it if not. The publisher forgets the call,
-//! then looks at the bits. All four are sequentially consistent, so at least one of the two sees the other. To wake on the count going from 0
+//! **Wake-up.** A writer sets its bit, then looks whether the publisher was called for the part where it lies, and calls it if not. The publisher forgets the call for a part,
+//! then looks at its bits. All four are sequentially consistent, so at least one of the two sees the other. To wake on the count going from 0
 //! to 1 would be wrong: a writer stopped between bit and count lets it fall below zero, and then another's change wakes nobody.
 //!
 //! **What a stopped writer holds up.** Nobody while it marks. While it *calls*, after it was the one to change the word: the publisher, which sleeps on until that
-//! writer goes on or a time-out of its own is over; other writers go on, and take the call for made.
+//! writer goes on or a time-out of its own is over; other writers go on, and take the call for made. Before it calls, its mark is there and nobody looks: who has
+//! to have every mark published [calls for all of them](Dirty::call_for_all) first.
 
+use std::cell::Cell;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -39,14 +42,19 @@ const HEAD: usize = 2 + BATCH / 2;
 const CALLED: usize = 0;
 const WAITING: usize = 1;
 const IN_HAND: usize = 2;
+/// Parts that the publisher is called for: as many as the half of a word that a futex compares has bits.
+const PARTS: usize = 32;
+const ALL_PARTS: u64 = (1 << PARTS) - 1;
 
 /// The dirty bits of a zone.
 #[derive(Debug)]
 pub(crate) struct Dirty {
     bits: Section,
-    /// Whether the publisher was called (1) since it last began to take; how many threads are blocked until it is; the slots that it has taken and may not have
+    /// For which parts the publisher was called since it last began to take, a bit each; how many threads are blocked until it is; the slots that it has taken and may not have
     /// published yet, each a number of 32 bits, and one more than that of the slot.
     head: Section,
+    /// Binary logarithm of the words of a part.
+    part_bits: u32,
     waker: Arc<AtomicWaker>,
     /// In a region that processes share: passes on their calls.
     listener: Option<Listener>,
@@ -57,7 +65,8 @@ impl Dirty {
     pub(crate) fn new(layout: &mut Layout, slots: usize) -> Option<Self> {
         let head = layout.take(HEAD)?;
         let bits = layout.take(slots.div_ceil(BITS))?;
-        Some(Self { bits, head, waker: Arc::default(), listener: None })
+        let part_bits = bits.len().div_ceil(PARTS).next_power_of_two().trailing_zeros();
+        Some(Self { bits, head, part_bits, waker: Arc::default(), listener: None })
     }
 
     /// How many words [`Self::new`] takes from the layout at most.
@@ -82,7 +91,8 @@ impl Dirty {
         }
         // Also if another had set the bit: it may have been stopped before it called. Looking first keeps writers from fighting for the word while the publisher has much to do.
         let called = self.called(region);
-        if called.load(Ordering::SeqCst) == 0 && called.swap(1, Ordering::SeqCst) == 0 {
+        let part = 1 << ((slot / BITS) >> self.part_bits);
+        if called.load(Ordering::SeqCst) & part == 0 && called.fetch_or(part, Ordering::SeqCst) == 0 {
             self.call(region);
         }
     }
@@ -90,9 +100,14 @@ impl Dirty {
     /// Calls the publisher for marks that a process may have left without calling for them.
     pub(crate) fn call_for_marks(&self, region: &OpenRegion) {
         if region.words(self.bits).iter().any(|word| word.load(Ordering::SeqCst) != 0) {
-            self.called(region).store(1, Ordering::SeqCst);
+            self.call_for_all(region);
             self.call(region);
         }
+    }
+
+    /// Has whoever takes marks next look at all of them, also at those that a writer has set and not called for.
+    pub(crate) fn call_for_all(&self, region: &OpenRegion) {
+        self.called(region).fetch_or(ALL_PARTS, Ordering::SeqCst);
     }
 
     #[cold]
@@ -155,7 +170,7 @@ impl Dirty {
         Poll::Pending
     }
 
-    /// Takes marks and hands their slots to `f`, once around from slot `from`, until `f` breaks. The slot for which it broke stays
+    /// Takes marks that were called for and hands their slots to `f`, once around from slot `from`, until `f` breaks. The slot for which it broke stays
     /// marked, with all that were not reached. Answers where to go on next time. For one caller at a time.
     ///
     /// Slots are taken a batch at a time, and `ahead` is told of a batch, so that it can ask for their memory before `f` needs it. A publisher that is killed meanwhile has
@@ -170,8 +185,8 @@ impl Dirty {
         let words = region.words(self.bits);
         let first = from / BITS % words.len();
         let mut batch = Vec::with_capacity(BATCH);
-        self.called(region).store(0, Ordering::SeqCst);
-        let mut turn = (first..words.len()).chain(0..first);
+        let answered = Cell::new(0);
+        let mut turn = self.turn(region, first, &answered);
         // The word at hand, and its marks that no batch has had room for.
         let mut rest = (0, 0u64);
         loop {
@@ -201,7 +216,7 @@ impl Dirty {
             ahead(&batch);
             for (done, &slot) in batch.iter().enumerate() {
                 if f(slot).is_break() {
-                    self.put_back(region, &batch[done..]);
+                    self.put_back(region, &batch[done..], answered.get());
                     self.drop_from_hand(region);
                     return slot;
                 }
@@ -209,6 +224,37 @@ impl Dirty {
             batch.clear();
             self.drop_from_hand(region);
         }
+    }
+
+    /// The words of the parts that were called for, once around from `first`. The call for a part is forgotten when its turn comes, and noted in `answered`: one that is not reached
+    /// stays called for, and its writers do not have to call again.
+    fn turn<'a>(
+        &'a self,
+        region: &'a OpenRegion,
+        first: usize,
+        answered: &'a Cell<u64>,
+    ) -> impl Iterator<Item = usize> + 'a {
+        let (words, size) = (self.bits.len(), 1 << self.part_bits);
+        let (parts, home) = (words.div_ceil(size), first / size);
+        let called = self.called(region);
+        let answer = move |part: usize| {
+            let bit = 1 << part;
+            if called.load(Ordering::SeqCst) & bit != 0 {
+                called.fetch_and(!bit, Ordering::SeqCst);
+                answered.set(answered.get() | bit);
+            }
+            answered.get() & bit != 0
+        };
+        // The part where it begins comes twice: what is behind the first word, and last what is before it. A call that comes in between stays, for it may be for the
+        // half that has been looked through.
+        let begin = std::iter::once(home)
+            .filter(move |part| answer(*part))
+            .map(move |_| first..words.min((home + 1) * size));
+        let others = (home + 1..parts).chain(0..home).filter(move |part| answer(*part));
+        let others = others.map(move |part| part * size..words.min((part + 1) * size));
+        let is_begun = move |home: &usize| answered.get() & 1 << *home != 0;
+        let end = std::iter::once(home).filter(is_begun).map(move |home| home * size..first);
+        begin.chain(others).chain(end).flatten()
     }
 
     /// Before its mark is taken. Relaxed: nobody else reads it as long as this process lives, and taking the mark is a release.
@@ -241,12 +287,12 @@ impl Dirty {
         halves.filter_map(|slot| usize::try_from(slot.checked_sub(1)?).ok()).collect()
     }
 
-    /// Sets bits again that were taken and not used, and keeps the call for them.
-    fn put_back(&self, region: &OpenRegion, slots: &[usize]) {
+    /// Sets bits again that were taken and not used, and the calls again that were answered: for these, and for what was not reached.
+    fn put_back(&self, region: &OpenRegion, slots: &[usize], answered: u64) {
         for &slot in slots {
             region.words(self.bits)[slot / BITS].fetch_or(1 << (slot % BITS), Ordering::SeqCst);
         }
-        self.called(region).store(1, Ordering::SeqCst);
+        self.called(region).fetch_or(answered, Ordering::SeqCst);
     }
 }
 

@@ -148,6 +148,10 @@ pub trait Replica: Send + Sync + fmt::Debug {
     /// runtime; any number of threads may wait.
     fn wait_dirty(&self, timeout: Duration) -> bool;
 
+    /// Has the next publication look at every mark. Otherwise it looks where writers have called for it, which one that was stopped just after it had
+    /// marked a record has not done. For whoever leaves out what is dirty, and counts on its being published.
+    fn call_for_dirty(&self);
+
     /// How many records wait to be published; looks at all marks, and is approximate while the zone is written.
     fn dirty_count(&self) -> usize;
 

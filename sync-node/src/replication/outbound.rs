@@ -361,7 +361,7 @@ impl Outbound {
                 if let Some(frame) = job.chunk(shared.replica.as_ref(), zone, own, batch_bytes, now) {
                     return Some(frame);
                 }
-                if !job.has_ended(&shared.log.lock(), link.position) {
+                if !job.has_ended(shared.replica.as_ref(), &shared.log.lock(), link.position) {
                     if matches!(job.phase, Phase::Publishing { .. }) {
                         self.publish_wanted = Some(link.id);
                     }
@@ -479,10 +479,13 @@ impl Job {
     }
 
     /// Whether the peer has what the job covers, now that it was streamed up to `position`.
-    fn has_ended(&mut self, log: &Log, position: u64) -> bool {
+    fn has_ended(&mut self, zone: &dyn sync_store::Replica, log: &Log, position: u64) -> bool {
         match self.phase {
             Phase::Scanning(_) => return false,
-            Phase::Scanned => self.phase = Phase::Publishing { pass: log.passes_begun() },
+            Phase::Scanned => {
+                zone.call_for_dirty();
+                self.phase = Phase::Publishing { pass: log.passes_begun() };
+            }
             Phase::Publishing { pass } if log.pass_completed() > pass => {
                 self.phase = Phase::Streaming { through_seq: log.through_seq() };
             }

@@ -74,6 +74,76 @@ mod plain {
         assert_eq!(slots, [70, 130, 3]);
     }
 
+    /// All slots of a bitmap with many parts of several words, the last one not whole.
+    #[test]
+    fn marks_are_found_wherever_they_lie_and_wherever_a_pass_begins() {
+        const SLOTS: usize = 10_000;
+        let (region, dirty) = dirty(SLOTS);
+        assert!(dirty.part_bits > 0 && dirty.bits.len() % (1 << dirty.part_bits) != 0, "{dirty:?}");
+        for slot in 0..SLOTS {
+            dirty.mark(&region, slot);
+            assert_eq!(drain_all(&region, &dirty), [slot]);
+        }
+        let all: Vec<usize> = (0..SLOTS).collect();
+        for from in [0, 1, 63, 64, 320, 4_999, 9_950, SLOTS - 1] {
+            all.iter().for_each(|&slot| dirty.mark(&region, slot));
+            // In pieces, as publications that are full.
+            let (mut found, mut next, mut piece) = (Vec::new(), from, 1);
+            while dirty.count(&region) > 0 {
+                let mut left = piece;
+                next = dirty.drain(
+                    &region,
+                    next,
+                    |_| (),
+                    |slot| {
+                        if left == 0 {
+                            return ControlFlow::Break(());
+                        }
+                        left -= 1;
+                        found.push(slot);
+                        ControlFlow::Continue(())
+                    },
+                );
+                piece += 97;
+            }
+            found.sort_unstable();
+            assert_eq!(found, all, "from {from}");
+        }
+    }
+
+    #[test]
+    fn a_mark_made_behind_the_pass_is_called_for() {
+        let (region, dirty) = dirty(10_000);
+        // In the part where the pass begins, which it visits twice: both halves of it, and another part.
+        for late in [0, 100, 500, 5_000] {
+            [70, 6_000].iter().for_each(|&slot| dirty.mark(&region, slot));
+            dirty.drain(
+                &region,
+                64,
+                |_| (),
+                |slot| {
+                    if slot == 6_000 {
+                        dirty.mark(&region, late);
+                    }
+                    ControlFlow::Continue(())
+                },
+            );
+            let is_called = dirty.called(&region).load(Ordering::SeqCst) != 0;
+            assert_eq!(dirty.count(&region) > 0, is_called, "{late}: marked, and so called for");
+            assert_eq!(drain_all(&region, &dirty).len(), usize::from(is_called));
+        }
+    }
+
+    #[test]
+    fn a_mark_that_nobody_called_for_is_found_by_who_calls_for_all() {
+        let (region, dirty) = dirty(200);
+        // A writer that was stopped before it called.
+        region.words(dirty.bits)[1].fetch_or(1, Ordering::SeqCst);
+        assert_eq!(drain_all(&region, &dirty), []);
+        dirty.call_for_all(&region);
+        assert_eq!(drain_all(&region, &dirty), [64]);
+    }
+
     #[test]
     fn the_publisher_is_woken_by_the_first_mark_only() {
         struct Counting(AtomicUsize);

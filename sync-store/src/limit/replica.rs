@@ -164,6 +164,10 @@ impl Replica for LimitZone {
         self.dirty.wait(&self.region, timeout)
     }
 
+    fn call_for_dirty(&self) {
+        self.dirty.call_for_all(&self.region);
+    }
+
     fn dirty_count(&self) -> usize {
         self.dirty.count(&self.region)
     }

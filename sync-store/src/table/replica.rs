@@ -28,6 +28,10 @@ macro_rules! replica_by_table {
                 self.table.wait_dirty(timeout)
             }
 
+            fn call_for_dirty(&self) {
+                self.table.call_for_dirty();
+            }
+
             fn dirty_count(&self) -> usize {
                 self.table.dirty_count()
             }

@@ -108,6 +108,10 @@ impl Table {
         self.parts.dirty.wait(&self.region, timeout)
     }
 
+    pub(crate) fn call_for_dirty(&self) {
+        self.parts.dirty.call_for_all(&self.region);
+    }
+
     pub(crate) fn dirty_count(&self) -> usize {
         self.parts.dirty.count(&self.region)
     }
