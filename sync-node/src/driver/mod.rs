@@ -6,6 +6,7 @@
 
 mod incoming;
 mod outgoing;
+mod pause;
 mod refusals;
 mod tasks;
 mod trust;

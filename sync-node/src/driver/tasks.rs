@@ -11,6 +11,7 @@ use tokio::task::{JoinSet, yield_now};
 use tokio::time::{sleep, sleep_until};
 use tracing::{debug, warn};
 
+use super::pause::Pause;
 use super::{Hub, incoming, outgoing};
 use crate::membership::Command;
 use crate::replication::publisher::Publisher;
@@ -44,10 +45,12 @@ pub(crate) fn spawn(
 async fn publish(hub: Arc<Hub>, zone: usize) {
     let replica = Arc::clone(&hub.shared.zones[zone].replica);
     let mut publisher = Publisher::new(zone, hub.interval);
+    let mut pause = Pause::new();
     loop {
         poll_fn(|cx| replica.poll_dirty(cx)).await;
-        if hub.now().elapsed < publisher.not_before() {
-            sleep_until(hub.at(publisher.not_before())).await;
+        let early = publisher.not_before().saturating_sub(hub.now().elapsed);
+        if !early.is_zero() {
+            pause.wait(early).await;
         }
         let now = hub.now();
         if publisher.publish(&hub.shared, now) {
