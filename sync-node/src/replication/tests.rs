@@ -15,6 +15,8 @@ use super::inbound::{self, Inbound};
 use super::outbound::{self, Outbound};
 use super::*;
 
+mod allocations;
+
 const START: Time = Time::from_millis(1_700_000_000_000);
 
 struct TestNode {
