@@ -64,7 +64,8 @@ fn forbidden_words(text: &str) -> Vec<Complaint> {
     found
 }
 
-/// Whole words only, in any case, with or without a plural: the word for synchronizing anew is no part of another.
+/// Whole words only, in any case, with or without a plural: the word for synchronizing anew is no part of another. A word alone between quotes is somebody's
+/// name for it, such as that of a scenario.
 fn second_words(text: &str) -> Vec<Complaint> {
     let mut found = Vec::new();
     for (line, content) in numbered(text) {
@@ -75,7 +76,9 @@ fn second_words(text: &str) -> Vec<Complaint> {
                 let letter = |c: Option<char>| c.is_some_and(char::is_alphanumeric);
                 let after = &content[at + word.len()..];
                 let after = after.strip_prefix('s').unwrap_or(after);
-                !letter(content[..at].chars().next_back()) && !letter(after.chars().next())
+                let (before, after) = (content[..at].chars().next_back(), after.chars().next());
+                let is_quoted = before == after && matches!(after, Some('"' | '`'));
+                !letter(before) && !letter(after) && !is_quoted
             });
             if whole {
                 found.push((line, format!("{word}: the glossary says {term}")));
@@ -220,6 +223,8 @@ fn forbidden_words_do_not_occur() {
 #[test]
 fn the_glossary_has_one_word_for_each_thing() {
     assert_eq!(second_words("resyncing is part of another word\n"), []);
+    assert_eq!(second_words(concat!("the scenario `boot", "strap`\n")), []);
+    assert_eq!(second_words(concat!("`boot", "strap a node`\n")).len(), 1);
     for (head, tail, _) in SECOND_WORDS {
         assert_eq!(second_words(&format!("fine\nThe {head}{tail}s.\n"))[0].0, 2, "{head}{tail}");
         assert_eq!(second_words(&format!("{}{tail}\n", head.to_uppercase())).len(), 1, "{head}{tail}");

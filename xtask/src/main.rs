@@ -78,6 +78,15 @@ const STEPS: [Step; 11] = [
         commands: &["cargo run --release -p sync-node -- demo --duration 5s"],
     },
     Step {
+        name: "cluster",
+        why: "the cluster harness with real processes of the daemon; exit status 0 says that all nodes ended equal",
+        environment: &[],
+        commands: &[
+            "cargo build --release --locked -p benches -p sync-node --bin cluster --bin sync-node",
+            "cargo run --release --locked -p benches --bin cluster -- --quick --processes",
+        ],
+    },
+    Step {
         name: "simulate",
         why: "whole nodes through faults that real ones meet once a year, from seeds that can be replayed",
         environment: &[],

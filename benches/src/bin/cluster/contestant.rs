@@ -10,6 +10,7 @@ use tempfile::TempDir;
 use tokio::time::Instant;
 
 use crate::options::{Options, Transport};
+use crate::process::Stopped;
 
 /// Longer than anything takes that is under way, on a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
@@ -26,7 +27,7 @@ pub(crate) struct Setup {
 }
 
 impl Setup {
-    pub(crate) fn new(options: &Options) -> Result<Self> {
+    pub(crate) fn new(options: &Options, records: u32) -> Result<Self> {
         let folder = tempfile::tempdir().context("cannot make a folder for temporary files")?;
         let certificates = Certificates::new();
         let file = |name: &str| folder.path().join(name);
@@ -39,7 +40,7 @@ impl Setup {
             std::fs::write(file(name), text).with_context(|| format!("cannot write {name}"))?;
         }
         let Options { transport, processes, .. } = *options;
-        Ok(Self { folder, certificates, transport, processes, records: options.records() })
+        Ok(Self { folder, certificates, transport, processes, records })
     }
 
     pub(crate) fn folder(&self) -> &Path {
@@ -77,6 +78,9 @@ pub(crate) trait Cluster {
     /// Records of the first node that the slowest of the others has applied, if that can be told without disturbing them.
     fn applied(&self) -> Option<u64>;
 
+    /// Bytes of key and value of a record that [`Writer`] writes.
+    fn payload(&self) -> u64;
+
     /// Records that the node that came last has received, more than once counted as often; `None` if nobody counts them.
     fn received_last(&self) -> Option<u64>;
 
@@ -85,6 +89,9 @@ pub(crate) trait Cluster {
 
     /// Processor time of each node since it was started. Of a server that is asked for its clients' work, too.
     fn cpu(&self) -> Result<Vec<Duration>>;
+
+    /// Stops a node until the answer is dropped: it is there, and does nothing.
+    fn stop(&self, node: usize) -> Result<Stopped>;
 
     /// The most writes a second that its clients can bring to one node, if they are what bounds it.
     fn rate_max(&self) -> Option<u32> {

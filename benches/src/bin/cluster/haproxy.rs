@@ -12,7 +12,7 @@ use anyhow::{Context, Result, bail};
 use crate::contestant::{Cluster, Counter, Kind, PATIENCE, Prober, Setup, Writer, wait_until};
 use crate::http::Connection;
 use crate::options::Transport;
-use crate::process::{Process, free_port, require};
+use crate::process::{Process, Stopped, free_port, require};
 use crate::usage;
 
 const PACKAGE: &str = "haproxy";
@@ -62,7 +62,7 @@ impl Server {
              peers mesh\n{peers}\
              backend t\n  stick-table type string len 32 size {ENTRIES} expire 10m store server_id,gpc0,http_req_rate(10s) peers mesh\n\
              frontend f\n  bind {http}\n  http-request track-sc0 url_param(k) table t\n  http-request sc-inc-gpc0(0)\n  \
-             http-request return status 200 content-type text/plain lf-string \"%[table_gpc0(t)]\\n\"\n",
+             http-request return status 200 content-type text/plain string ok\n",
             socket.display()
         );
         let file = setup.file(&format!("{name}.cfg"));
@@ -198,6 +198,10 @@ impl Cluster for Haproxy<'_> {
         None
     }
 
+    fn payload(&self) -> u64 {
+        16 // beside the key it sends counters
+    }
+
     fn received_last(&self) -> Option<u64> {
         None
     }
@@ -221,6 +225,10 @@ impl Cluster for Haproxy<'_> {
             }
         }
         Ok(total)
+    }
+
+    fn stop(&self, node: usize) -> Result<Stopped> {
+        Stopped::process(&self.server(node)?.process)
     }
 
     fn cpu(&self) -> Result<Vec<Duration>> {

@@ -47,12 +47,12 @@ fn run(options: &Options) -> Result<()> {
         for run in 1..=runs {
             let progress = |who: &str| eprintln!("{}: run {run} of {runs}: {who}", scenario.name());
             progress("sync-node");
-            let setup = Setup::new(options).context("preparing the run")?;
+            let setup = Setup::new(options, scenario.records(options)).context("preparing the run")?;
             let measured = scenario.run(&setup, &ours::start, options);
             ours.push(measured.with_context(|| format!("{}: sync-node", scenario.name()))?);
             let Some(peer) = options.peer.filter(|_| scenario.has_peer()) else { continue };
             progress(peer.name());
-            let setup = Setup::new(options).context("preparing the run")?;
+            let setup = Setup::new(options, scenario.records(options)).context("preparing the run")?;
             let start: &contestant::Start = match peer {
                 Peer::Redis => &redis::start,
                 Peer::Haproxy => &haproxy::start,

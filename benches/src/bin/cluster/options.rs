@@ -104,7 +104,7 @@ impl Options {
 
     /// Nodes, if it was not said otherwise.
     pub(crate) fn nodes(&self, usual: u32) -> u32 {
-        self.nodes.unwrap_or(if self.quick { usual.min(4) } else { usual })
+        self.nodes.unwrap_or_else(|| if self.quick { usual.min(4) } else { usual })
     }
 
     pub(crate) fn records(&self) -> u32 {

@@ -15,6 +15,7 @@ use sync_store::{
 };
 
 use crate::contestant::{Cluster, Counter, Kind, PATIENCE, Prober, Setup, Writer, value, wait_until};
+use crate::process::Stopped;
 use daemon::Daemon;
 use embedded::Embedded;
 
@@ -212,6 +213,10 @@ impl Cluster for Ours<'_> {
         self.members.iter().skip(1).map(|member| member.pairs.stats().applied).min()
     }
 
+    fn payload(&self) -> u64 {
+        48
+    }
+
     fn received_last(&self) -> Option<u64> {
         let stats = self.members.last()?.pairs.stats();
         Some(stats.applied + stats.superseded)
@@ -219,6 +224,13 @@ impl Cluster for Ours<'_> {
 
     fn wire_bytes(&self) -> Result<u64> {
         self.members.iter().map(Member::bytes_out).sum()
+    }
+
+    fn stop(&self, node: usize) -> Result<Stopped> {
+        match &self.member(node)?.run {
+            Run::Embedded(run) => Ok(run.stop()),
+            Run::Daemon(run) => run.stop(),
+        }
     }
 
     fn cpu(&self) -> Result<Vec<Duration>> {
@@ -248,8 +260,8 @@ impl Prober for Probe {
     }
 
     fn is_seen(&mut self, number: u32) -> Result<bool> {
-        // Somebody who waits for a write does not keep the others from working.
-        std::thread::yield_now();
+        // Without giving way: on a machine that others use, too, that would measure them.
+        std::hint::spin_loop();
         Ok(self.last.get_into(PROBE, SystemClock.now(), &mut self.seen) && self.seen == value(number, 0))
     }
 }

@@ -4,8 +4,11 @@ use std::fs::File;
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result, bail};
+use rustix::process::{Pid, Signal, kill_process};
 
 /// A child of ours; killed, by its id, when this is dropped.
 #[derive(Debug)]
@@ -47,6 +50,32 @@ impl Drop for Process {
         // An error says that it has ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+/// Something that was stopped, and goes on when this is dropped.
+#[derive(Debug)]
+pub(crate) enum Stopped {
+    Process(Pid),
+    /// Threads that go on when this is true.
+    Threads(Arc<AtomicBool>),
+}
+
+impl Stopped {
+    pub(crate) fn process(process: &Process) -> Result<Self> {
+        let pid = Pid::from_raw(process.id() as i32).context("a process without an id")?;
+        kill_process(pid, Signal::STOP).with_context(|| format!("cannot stop {}", process.name))?;
+        Ok(Self::Process(pid))
+    }
+}
+
+impl Drop for Stopped {
+    fn drop(&mut self) {
+        match self {
+            // An error says that it is gone.
+            Self::Process(pid) => _ = kill_process(*pid, Signal::CONT),
+            Self::Threads(go_on) => go_on.store(true, Ordering::Relaxed),
+        }
     }
 }
 

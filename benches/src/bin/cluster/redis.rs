@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::contestant::{Cluster, Counter, Kind, PATIENCE, Prober, Setup, Writer, value, wait_until};
 use crate::options::Transport;
-use crate::process::{Process, free_port, require};
+use crate::process::{Process, Stopped, free_port, require};
 use crate::usage;
 
 const PACKAGE: &str = "redis-server";
@@ -251,12 +251,21 @@ impl Cluster for Redis<'_> {
         None
     }
 
+    fn payload(&self) -> u64 {
+        48
+    }
+
     fn received_last(&self) -> Option<u64> {
         None
     }
 
     fn wire_bytes(&self) -> Result<u64> {
         self.primary.figure("total_net_repl_output_bytes")
+    }
+
+    fn stop(&self, node: usize) -> Result<Stopped> {
+        let server = std::iter::once(&self.primary).chain(&self.replicas).nth(node);
+        Stopped::process(&server.with_context(|| format!("the cluster has no node {node}"))?.process)
     }
 
     fn cpu(&self) -> Result<Vec<Duration>> {

@@ -26,7 +26,8 @@ pub(crate) enum Scenario {
     /// Writes a second that the other node keeps up with, and what each costs
     Throughput,
     /// A new node takes over every record
-    Bootstrap,
+    #[value(name = "bootstrap")]
+    Join,
     /// What a write costs against the number of peers
     Fanout,
     /// Requests of one client on two nodes at once: whether all are counted
@@ -40,19 +41,27 @@ pub(crate) enum Scenario {
 impl Scenario {
     /// Those that run without being asked for.
     pub(crate) fn usual() -> Vec<Self> {
-        use Scenario::{Bootstrap, Convergence, Fanout, LimitAccuracy, Mixed, Throughput};
-        vec![Convergence, Throughput, Bootstrap, Fanout, LimitAccuracy, Mixed]
+        use Scenario::{Convergence, Fanout, Join, LimitAccuracy, Mixed, Throughput};
+        vec![Convergence, Throughput, Join, Fanout, LimitAccuracy, Mixed]
     }
 
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Convergence => "convergence",
             Self::Throughput => "throughput",
-            Self::Bootstrap => "bootstrap",
+            Self::Join => "bootstrap",
             Self::Fanout => "fanout",
             Self::LimitAccuracy => "limit-accuracy",
             Self::Mixed => "mixed",
             Self::Idle => "idle",
+        }
+    }
+
+    /// Records that a zone of it has room for.
+    pub(crate) fn records(self, options: &Options) -> u32 {
+        match self {
+            Self::Fanout => fanout::KEYS,
+            _ => options.records(),
         }
     }
 
@@ -64,7 +73,7 @@ impl Scenario {
         match self {
             Self::Convergence => convergence::run(setup, start, options),
             Self::Throughput => throughput::run(setup, start, options),
-            Self::Bootstrap => join::run(setup, start, options),
+            Self::Join => join::run(setup, start, options),
             Self::Fanout => fanout::run(setup, start, options),
             Self::LimitAccuracy => limits::run(setup, start, options),
             Self::Mixed => mixed::run(setup, start, options),
@@ -72,9 +81,6 @@ impl Scenario {
         }
     }
 }
-
-/// Bytes of key and value of a record.
-const PAYLOAD: u64 = 48;
 
 /// Waits until every node has everything that was written on the first.
 fn settle(cluster: &mut dyn Cluster) -> Result<()> {

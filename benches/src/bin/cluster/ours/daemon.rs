@@ -15,7 +15,7 @@ use super::{LIMITS, Member, PAIRS, PROBE, RATE, Run, SESSIONS, Sizes, listening}
 use crate::contestant::{Prober, Setup, value};
 use crate::http::Connection;
 use crate::options::Transport;
-use crate::process::{Process, free_port};
+use crate::process::{Process, Stopped, free_port};
 use crate::usage;
 
 #[derive(Debug)]
@@ -77,7 +77,8 @@ impl Daemon {
         let mut process = Process::start(&name, command, setup.folder())?;
         listening(&format!("{name} to answer"), || {
             process.check_running()?;
-            Ok(Connection::open(api).ok())
+            // The port is taken before there are zones.
+            Ok(get(api, "/healthz").ok().filter(|(status, _)| *status == 200))
         })?;
         Ok(Member {
             pairs: Arc::new(KeyvalZone::attach(zone(PAIRS))?),
@@ -114,6 +115,10 @@ impl Daemon {
 
     pub(super) fn bytes_out(&self) -> Result<u64> {
         self.figure("bytes_out")
+    }
+
+    pub(super) fn stop(&self) -> Result<Stopped> {
+        Stopped::process(&self.process)
     }
 
     pub(super) fn cpu(&self) -> Result<Duration> {

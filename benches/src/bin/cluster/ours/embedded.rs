@@ -1,5 +1,7 @@
 //! A node in this process, with a runtime of its own, so that its processor time can be told from others'.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -11,6 +13,7 @@ use tokio::runtime::{Builder, Runtime};
 use super::{LIMITS, Member, PAIRS, RATE, Run, SESSIONS, Sizes};
 use crate::contestant::Setup;
 use crate::options::Transport;
+use crate::process::Stopped;
 use crate::usage;
 
 #[derive(Debug)]
@@ -18,7 +21,7 @@ pub(super) struct Embedded {
     node: Node,
     /// The name of its threads.
     threads: String,
-    _runtime: Runtime,
+    runtime: Runtime,
 }
 
 impl Embedded {
@@ -33,7 +36,7 @@ impl Embedded {
             .keyval(KeyvalZone::builder(PAIRS).size(sizes.pairs))
             .sticky(StickyZone::builder(SESSIONS).size(sizes.sessions))
             .limit(LimitZone::builder(LIMITS).size(sizes.limits).rate(rate));
-        let pem = |text: &str| Pem::memory(text.to_owned());
+        let pem = |text: &str| Pem::memory(text);
         let certificates = &setup.certificates;
         let builder = match setup.transport {
             Transport::Plain => builder.plain_text(),
@@ -49,7 +52,7 @@ impl Embedded {
             pairs: node.keyval(PAIRS).context(zone)?,
             sessions: node.sticky(SESSIONS).context(zone)?,
             limits: node.limit(LIMITS).context(zone)?,
-            run: Run::Embedded(Self { node, threads, _runtime: runtime }),
+            run: Run::Embedded(Self { node, threads, runtime }),
         })
     }
 
@@ -70,6 +73,20 @@ impl Embedded {
 
     pub(super) fn bytes_out(&self) -> u64 {
         self.node.status().bytes_out
+    }
+
+    /// Keeps all threads of the node busy with waiting.
+    pub(super) fn stop(&self) -> Stopped {
+        let go_on = Arc::new(AtomicBool::new(false));
+        for _ in 0..self.runtime.metrics().num_workers() {
+            let go_on = Arc::clone(&go_on);
+            self.runtime.spawn(async move {
+                while !go_on.load(Ordering::Relaxed) {
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+            });
+        }
+        Stopped::Threads(go_on)
     }
 
     pub(super) fn cpu(&self) -> Result<Duration> {

@@ -1,5 +1,6 @@
 //! From before a write on the first node is sent until the last one answers with it.
 
+use std::ops::Range;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use tokio::time::Instant;
 
 use super::load::Load;
 use super::settle;
-use crate::contestant::{Kind, PATIENCE, Prober, Setup, Start};
+use crate::contestant::{Cluster, Kind, PATIENCE, Prober, Setup, Start};
 use crate::figures::Figures;
 use crate::options::Options;
 
@@ -21,19 +22,31 @@ pub(super) fn run(setup: &Setup, start: &Start, options: &Options) -> Result<Fig
     figures.add_latencies(probe(prober.as_mut(), 0, options.probes())?, "");
 
     let rate = options.rate.min(cluster.rate_max().unwrap_or(u32::MAX));
-    let writer = cluster.writer(0, Kind::Pair)?;
-    let stop = AtomicBool::new(false);
-    let (micros, written, seconds) = std::thread::scope(|scope| {
-        let begun = Instant::now();
-        let load = Load::start(scope, &stop, writer, rate, setup.records);
-        let micros = probe(prober.as_mut(), options.probes(), options.probes());
-        let written = load.finish()?;
-        anyhow::Ok((micros?, written, begun.elapsed().as_secs_f64()))
-    })?;
+    let numbers = options.probes()..2 * options.probes();
+    let (micros, rate) = under_load(cluster.as_ref(), prober.as_mut(), numbers, rate, setup.records)?;
     settle(cluster.as_mut())?;
     figures.add_latencies(micros, "_loaded");
-    figures.add("records_per_s_loaded", written as f64 / seconds);
+    figures.add("records_per_s_loaded", rate);
     Ok(figures)
+}
+
+/// Microseconds of single writes while `rate` others a second are written on the same node, and at what rate they were.
+pub(super) fn under_load(
+    cluster: &dyn Cluster,
+    prober: &mut dyn Prober,
+    numbers: Range<u32>,
+    rate: u32,
+    records: u32,
+) -> Result<(Vec<f64>, f64)> {
+    let writer = cluster.writer(0, Kind::Pair)?;
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let begun = Instant::now();
+        let load = Load::start(scope, &stop, writer, rate, records);
+        let micros = probe(prober, numbers.start, numbers.end - numbers.start);
+        let written = load.finish()?;
+        anyhow::Ok((micros?, written as f64 / begun.elapsed().as_secs_f64()))
+    })
 }
 
 /// Microseconds of so many single writes, half a millisecond to two apart.

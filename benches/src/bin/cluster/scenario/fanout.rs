@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 
+use super::convergence::under_load;
 use super::micros_each;
 use super::throughput::push;
 use crate::contestant::{Setup, Start};
@@ -13,10 +14,12 @@ use crate::options::Options;
 /// Peers of the largest cluster, if it was not said otherwise, and of a peer's at the most: each is a process of its own.
 const NODES: u32 = 16;
 /// Keys that are written: few, so that many nodes fit into memory.
-const KEYS: u32 = 40_000;
+pub(super) const KEYS: u32 = 40_000;
 /// Records pushed to each number of peers.
 const RECORDS: u64 = 200_000;
 const RECORDS_QUICK: u64 = 20_000;
+/// Writes a second while a peer is stopped.
+const RATE: u32 = 10_000;
 
 pub(super) fn run(setup: &Setup, start: &Start, options: &Options) -> Result<Figures> {
     let nodes = options.nodes(NODES);
@@ -33,10 +36,30 @@ pub(super) fn run(setup: &Setup, start: &Start, options: &Options) -> Result<Fig
         figures.add(format!("cpu_us_per_record_send_{peers}"), cost);
         points.push((f64::from(peers), cost));
     }
-    let (slope, constant) = line(&points);
-    figures.add("cpu_us_per_record_and_peer", slope);
-    figures.add("cpu_us_per_record_once", constant);
+    if points.len() > 1 {
+        let (slope, constant) = line(&points);
+        figures.add("cpu_us_per_record_and_peer", slope);
+        figures.add("cpu_us_per_record_once", constant);
+    }
+    stopped(setup, start, options, &mut figures)?;
     Ok(figures)
+}
+
+/// Whether a peer that has stopped is felt by the others: convergence between two of four nodes before and after.
+fn stopped(setup: &Setup, start: &Start, options: &Options, figures: &mut Figures) -> Result<()> {
+    let cluster = start(setup, 4)?;
+    let mut prober = cluster.prober()?;
+    let count = options.probes() / 4;
+    let mut measure = |turn: u32| {
+        under_load(cluster.as_ref(), prober.as_mut(), turn * count..(turn + 1) * count, RATE, KEYS)
+    };
+    let (all, _) = measure(0)?;
+    let node = cluster.stop(1)?;
+    let (others, _) = measure(1)?;
+    drop(node);
+    figures.add_latencies(all, "_four_nodes");
+    figures.add_latencies(others, "_one_of_them_stopped");
+    Ok(())
 }
 
 /// Slope and constant of the line that fits best.

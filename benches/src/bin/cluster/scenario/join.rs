@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::Result;
 use tokio::time::Instant;
 
-use super::{PAYLOAD, micros_each, settle, used};
+use super::{micros_each, settle, used};
 use crate::contestant::{Cluster, Kind, Setup, Start, wait_until};
 use crate::figures::Figures;
 use crate::options::Options;
@@ -35,7 +35,7 @@ pub(super) fn run(setup: &Setup, start: &Start, options: &Options) -> Result<Fig
     figures.add("cpu_us_per_record_send", micros_each(send, records));
     figures.add("cpu_us_per_record_apply", micros_each(after.last().copied().unwrap_or_default(), records));
     let wire = cluster.wire_bytes()?.saturating_sub(wire);
-    figures.add("wire_bytes_over_payload", wire as f64 / records as f64 - PAYLOAD as f64);
+    figures.add("wire_bytes_over_payload", wire as f64 / records as f64 - cluster.payload() as f64);
     if let Some(received) = cluster.received_last() {
         figures.add("sends_per_record", received as f64 / records as f64);
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::Result;
 use tokio::time::Instant;
 
-use super::{PAYLOAD, micros_each, settle, used};
+use super::{micros_each, settle, used};
 use crate::contestant::{Cluster, Kind, PATIENCE, Setup, Start, Writer};
 use crate::figures::Figures;
 use crate::options::Options;
@@ -15,6 +15,8 @@ use crate::options::Options;
 const CHUNK: u32 = 1_024;
 /// Records that may be on their way; less than what a link's ring of batches holds.
 const WINDOW: u64 = 32 << 10;
+/// Records that are there at the start at the most.
+const FILL_MAX: u32 = 1_000_000;
 /// Between two looks at how far the others are.
 const PAUSE: Duration = Duration::from_micros(50);
 
@@ -31,6 +33,9 @@ pub(super) struct Pushed {
 pub(super) fn run(setup: &Setup, start: &Start, options: &Options) -> Result<Figures> {
     let mut cluster = start(setup, options.nodes(2))?;
     let duration = Duration::from_secs(options.seconds().into());
+    // Each key once before: what is measured are changes of records that are there.
+    let records = u64::from(setup.records.min(FILL_MAX));
+    push(cluster.as_mut(), setup.records, PATIENCE, records)?;
     let pushed = push(cluster.as_mut(), setup.records, duration, u64::MAX)?;
     let mut figures = Figures::default();
     figures.add("records_per_s", pushed.records as f64 / pushed.seconds);
@@ -39,7 +44,10 @@ pub(super) fn run(setup: &Setup, start: &Start, options: &Options) -> Result<Fig
     figures.add("cpu_us_per_record_send", micros_each(*sender, pushed.records));
     figures.add("cpu_us_per_record_apply", micros_each(apply, pushed.records));
     let copies = pushed.records * others.len() as u64;
-    figures.add("wire_bytes_over_payload", pushed.wire_bytes as f64 / copies.max(1) as f64 - PAYLOAD as f64);
+    figures.add(
+        "wire_bytes_over_payload",
+        pushed.wire_bytes as f64 / copies.max(1) as f64 - cluster.payload() as f64,
+    );
     Ok(figures)
 }
 
