@@ -30,7 +30,7 @@ const FUZZ: &str = "fuzz";
 const PACKAGE: &str = "package";
 
 /// In the order of `ci`: what fails often and fast comes first.
-const STEPS: [Step; 11] = [
+const STEPS: [Step; 12] = [
     Step {
         name: "format",
         why: "one layout, so that a change shows nothing but the change",
