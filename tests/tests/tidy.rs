@@ -229,7 +229,10 @@ fn the_glossary_has_one_word_for_each_thing() {
         assert_eq!(second_words(&format!("fine\nThe {head}{tail}s.\n"))[0].0, 2, "{head}{tail}");
         assert_eq!(second_words(&format!("{}{tail}\n", head.to_uppercase())).len(), 1, "{head}{tail}");
     }
-    check(&files(&["rs", "md", "proto"]), |_, text| second_words(text));
+    // Pingora has words of its own.
+    let ours = |path: &Path| !path.starts_with("examples/pingora");
+    let files: Vec<_> = files(&["rs", "md", "proto"]).into_iter().filter(|(path, _)| ours(path)).collect();
+    check(&files, |_, text| second_words(text));
 }
 
 #[test]
