@@ -19,7 +19,7 @@
 
 pub mod access;
 mod decide;
-mod guard;
+pub(crate) mod guard;
 mod health;
 mod json;
 mod pairs;

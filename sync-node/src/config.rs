@@ -28,6 +28,8 @@
 //! # Ok::<(), sync_node::config::Errors>(())
 //! ```
 
+#[cfg(feature = "envoy_rls")]
+mod envoy_rls;
 mod reader;
 #[cfg(feature = "redis")]
 mod redis;
@@ -39,10 +41,14 @@ pub use settings::{
     Api, Buffers, Delay, KeyvalType, KeyvalZone, LimitReqZone, LogLevel, Ssl, StickyZone, ZoneSync,
 };
 
+#[cfg(feature = "envoy_rls")]
+pub use envoy_rls::EnvoyRls;
 #[cfg(feature = "redis")]
 pub use redis::Redis;
 pub use values::parse_time;
 
+#[cfg(feature = "envoy_rls")]
+pub(crate) use reader::nearest;
 pub(crate) use values::display_size;
 
 use reader::Report;
@@ -72,6 +78,9 @@ pub struct Config {
     pub limit_req_zones: Vec<LimitReqZone>,
     /// The HTTP API; without it the node has none.
     pub api: Option<Api>,
+    /// The door for Envoy; without it the node has none.
+    #[cfg(feature = "envoy_rls")]
+    pub envoy_rls: Option<EnvoyRls>,
     /// The door for clients of Redis; without it the node has none.
     #[cfg(feature = "redis")]
     pub redis: Option<Redis>,
@@ -129,6 +138,8 @@ impl Config {
             sticky_zones: tables.sticky_zones,
             limit_req_zones: tables.limit_req_zones,
             api: tables.api,
+            #[cfg(feature = "envoy_rls")]
+            envoy_rls: tables.envoy_rls,
             #[cfg(feature = "redis")]
             redis: tables.redis,
             source,

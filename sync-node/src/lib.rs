@@ -55,7 +55,7 @@
 //! | [`NodeBuilder`], [`Node`], [`status`] | the way in, for programs |
 //! | `state` | the files that keyval zones are kept in |
 //! | [`config`], [`api`] | the way in, for operators: the file, and HTTP |
-//! | `door`, `redis` | the ways in for other proxies: what all doors have in common, and the Redis protocol |
+//! | `door`, `envoy_rls`, `redis` | the ways in for other proxies: what all doors have in common, Envoy's rate limit service, the Redis protocol |
 //!
 //! The binary `sync-node` is this library with a command line.
 
@@ -64,6 +64,8 @@ mod builder;
 pub mod config;
 mod door;
 mod driver;
+#[cfg(feature = "envoy_rls")]
+pub mod envoy_rls;
 mod error;
 mod link;
 mod membership;

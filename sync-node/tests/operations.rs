@@ -27,6 +27,9 @@ const EVERY_TABLE: &str = r#"
     rate = "1r/s"
     [api]
     listen = "127.0.0.1:8080"
+    [envoy_rls]
+    limit = "req"
+    rules = "envoy-rules.yaml"
     [redis]
     databases = "one"
 "#;
@@ -36,13 +39,14 @@ fn document() -> Option<String> {
     fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/operations.md")).ok()
 }
 
-/// Parses a configuration whose certificates are where it says.
+/// Parses a configuration whose certificates and rules are where it says.
 fn parse(text: &str) -> Config {
     let folder = tempfile::tempdir().expect("a folder");
     fs::create_dir(folder.path().join("certs")).expect("a folder");
     for name in ["ca.pem", "edge-1.pem", "edge-1.key"] {
         fs::write(folder.path().join("certs").join(name), "").expect("written");
     }
+    fs::write(folder.path().join("envoy-rules.yaml"), "domain: web").expect("written");
     Config::parse(text, &folder.path().join("edge-1.toml")).unwrap_or_else(|errors| panic!("{errors}"))
 }
 

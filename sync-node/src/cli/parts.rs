@@ -244,6 +244,14 @@ pub(crate) fn unreloadable_changes(old: &Config, new: &Config) -> Vec<String> {
     compare("sticky_zone", old.sticky_zones == new.sticky_zones);
     compare("limit_req_zone", old.limit_req_zones == new.limit_req_zones);
     compare("api.listen", old.api.as_ref().map(|api| &api.listen) == new.api.as_ref().map(|api| &api.listen));
+    #[cfg(feature = "envoy_rls")]
+    compare(
+        "envoy_rls",
+        match (&old.envoy_rls, &new.envoy_rls) {
+            (Some(old), Some(new)) => old.has_same_door(new),
+            (old, new) => old.is_none() && new.is_none(),
+        },
+    );
     #[cfg(feature = "redis")]
     compare(
         "redis",

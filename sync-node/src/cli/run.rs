@@ -4,7 +4,7 @@
 //! |---|---|
 //! | QUIT | graceful stop: take no more changes, bring every peer up to date, say goodbye; TERM or INT cut it short |
 //! | TERM, INT | fast stop |
-//! | HUP | reload: servers, TLS, what clients may do, log level, shutdown time-out |
+//! | HUP | reload: servers, TLS, what clients may do, rules for Envoy, log level, shutdown time-out |
 //!
 //! A start happens completely or not at all: the file is checked, all ports are taken, and only then is the first peer dialled.
 
@@ -16,6 +16,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use sync_node::api::Api;
 use sync_node::config::Config;
+#[cfg(feature = "envoy_rls")]
+use sync_node::envoy_rls::EnvoyRls;
 #[cfg(feature = "redis")]
 use sync_node::redis::Redis;
 use sync_node::{Listener, Node};
@@ -63,6 +65,8 @@ struct Running {
     signals: Signals,
     node: Node,
     api: Option<Served<Api>>,
+    #[cfg(feature = "envoy_rls")]
+    envoy_rls: Option<Served<EnvoyRls>>,
     #[cfg(feature = "redis")]
     redis: Option<Served<Redis>>,
 }
@@ -106,6 +110,11 @@ impl Running {
             Some(api) => Some(bind(&config, "api.listen", &api.listen).await?),
             None => None,
         };
+        #[cfg(feature = "envoy_rls")]
+        let envoy_rls_listener = match &config.envoy_rls {
+            Some(door) => Some(bind(&config, "envoy_rls.listen", &door.listen).await?),
+            None => None,
+        };
         #[cfg(feature = "redis")]
         let redis_listener = match &config.redis {
             Some(redis) => Some(bind(&config, "redis.listen", &redis.listen).await?),
@@ -128,6 +137,20 @@ impl Running {
                 })
             })
         });
+        #[cfg(feature = "envoy_rls")]
+        let envoy_rls = match envoy_rls_listener.zip(config.envoy_rls.as_ref()) {
+            Some((listener, settings)) => {
+                info!(envoy_rls = %listener.address(), "open for Envoy");
+                let door = EnvoyRls::new(node.clone(), settings.options.clone())
+                    .map_err(|error| anyhow::anyhow!("{}: {error}", config.location("envoy_rls.limit")))?;
+                Some(Served::start(door, |door, stopped| {
+                    door.serve(listener, async {
+                        let _ = stopped.await;
+                    })
+                }))
+            }
+            None => None,
+        };
         #[cfg(feature = "redis")]
         let redis = match redis_listener.zip(config.redis.as_ref()) {
             Some((listener, settings)) => {
@@ -149,6 +172,8 @@ impl Running {
             signals,
             node,
             api,
+            #[cfg(feature = "envoy_rls")]
+            envoy_rls,
             #[cfg(feature = "redis")]
             redis,
         })
@@ -157,10 +182,14 @@ impl Running {
     /// Takes no more changes at any door, and waits for those that are under way.
     async fn stop_changes(&self) {
         let api = self.api.as_ref().map(|served| served.door.clone());
+        #[cfg(feature = "envoy_rls")]
+        let envoy_rls = self.envoy_rls.as_ref().map(|served| served.door.clone());
         #[cfg(feature = "redis")]
         let redis = self.redis.as_ref().map(|served| served.door.clone());
         let stop = move || {
             api.iter().for_each(Api::stop_changes);
+            #[cfg(feature = "envoy_rls")]
+            envoy_rls.iter().for_each(EnvoyRls::stop_changes);
             #[cfg(feature = "redis")]
             redis.iter().for_each(Redis::stop_changes);
         };
@@ -198,6 +227,10 @@ impl Running {
         if let Some(served) = self.api.take() {
             served.stop().await;
         }
+        #[cfg(feature = "envoy_rls")]
+        if let Some(served) = self.envoy_rls.take() {
+            served.stop().await;
+        }
         #[cfg(feature = "redis")]
         if let Some(served) = self.redis.take() {
             served.stop().await;
@@ -233,6 +266,10 @@ impl Running {
         }
         if let (Some(served), Some(api)) = (&self.api, &config.api) {
             served.door.set_grants(api.grants.clone());
+        }
+        #[cfg(feature = "envoy_rls")]
+        if let (Some(served), Some(door)) = (&self.envoy_rls, &config.envoy_rls) {
+            served.door.set_options(door.options.clone());
         }
         #[cfg(feature = "redis")]
         if let (Some(served), Some(redis)) = (&self.redis, &config.redis) {

@@ -261,7 +261,7 @@ impl<'r, 't> Section<'r, 't> {
 }
 
 /// The known key that was probably meant.
-fn nearest<'k>(name: &str, known: &[&'k str]) -> Option<&'k str> {
+pub(crate) fn nearest<'k>(name: &str, known: &[&'k str]) -> Option<&'k str> {
     known
         .iter()
         .map(|key| (strsim::normalized_damerau_levenshtein(name, key), *key))

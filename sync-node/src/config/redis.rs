@@ -1,8 +1,8 @@
 //! The table `[redis]`: the door for clients of Redis.
 
 use super::reader::Section;
-use super::tables::{access, address, users_file};
-use super::values::{self, Parsed, count, flag, list, text, time};
+use super::tables::{access, address, connections, users_file, zone};
+use super::values::{Parsed, flag, list, text, time};
 use crate::api::Grants;
 use crate::redis::{CONNECTIONS, Options, PREFIXES_MAX, TIMEOUT};
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,9 +13,6 @@ use toml::de::DeValue;
 
 /// Where clients of Redis look if they are not told: of this machine alone.
 const LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 6379);
-/// Connections that may be allowed: each takes a file descriptor, of which a process has about a million at the most.
-const CONNECTIONS_MAX: u64 = 1 << 20;
-
 /// `[redis]`: the door for clients of Redis.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
@@ -53,10 +50,7 @@ pub(super) fn redis(
     let access = access(&mut table);
     let users = users_file(&mut table);
     let read_only_users = table.read("read_only_users", |value| list(value, text)).unwrap_or_default();
-    let connections = table.read("connections", |value| match count(value)? {
-        connections @ 1..=CONNECTIONS_MAX => Ok(connections as usize),
-        other => Err(format!("is {other}; from 1 to {CONNECTIONS_MAX} are possible")),
-    });
+    let connections = connections(&mut table);
     let timeout = table.read("timeout", time);
     if !["databases", "prefixes", "limit"].into_iter().any(|key| table.has(key)) {
         table.problem(
@@ -91,15 +85,6 @@ pub(super) fn redis(
         timeout: Some(timeout.unwrap_or(TIMEOUT)).filter(|timeout| *timeout > Duration::ZERO),
     };
     Redis { listen: listen.unwrap_or(Address::Tcp(LISTEN)), options }
-}
-
-/// The name of a zone that there is.
-fn zone(value: &DeValue<'_>, known: &BTreeSet<String>, kind: &str) -> Parsed<String> {
-    let name = values::name(value)?;
-    if known.contains(&name) {
-        return Ok(name);
-    }
-    Err(format!("names {name:?}, and there is no [[{kind}]] of that name; add one, or name another"))
 }
 
 fn prefixes(value: &DeValue<'_>, keyvals: &BTreeSet<String>) -> Parsed<BTreeMap<String, String>> {

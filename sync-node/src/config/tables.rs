@@ -1,5 +1,7 @@
 //! The tables of the file: which keys each has, their defaults, and how they must agree with each other.
 
+#[cfg(feature = "envoy_rls")]
+use super::envoy_rls;
 use super::reader::{Report, Section};
 #[cfg(feature = "redis")]
 use super::redis;
@@ -53,6 +55,8 @@ pub(super) struct Tables {
     pub(super) sticky_zones: Vec<StickyZone>,
     pub(super) limit_req_zones: Vec<LimitReqZone>,
     pub(super) api: Option<Api>,
+    #[cfg(feature = "envoy_rls")]
+    pub(super) envoy_rls: Option<super::EnvoyRls>,
     #[cfg(feature = "redis")]
     pub(super) redis: Option<super::Redis>,
 }
@@ -64,6 +68,13 @@ pub(super) fn read(report: &Report, root: &DeTable<'_>) -> Tables {
     let log_level = root.read("log_level", log_level).unwrap_or_default();
     let zone_sync_table = root.table("zone_sync");
     let api_table = root.table("api");
+    #[cfg(feature = "envoy_rls")]
+    let envoy_rls_table = root.table("envoy_rls");
+    #[cfg(not(feature = "envoy_rls"))]
+    root.refuse(
+        "envoy_rls",
+        "needs a program that was built with the feature `envoy_rls`; use such a one, or remove the table",
+    );
     #[cfg(feature = "redis")]
     let redis_table = root.table("redis");
     #[cfg(not(feature = "redis"))]
@@ -71,7 +82,7 @@ pub(super) fn read(report: &Report, root: &DeTable<'_>) -> Tables {
         "redis",
         "needs a program that was built with the feature `redis`; use such a one, or remove the table",
     );
-    if !["zone_sync", "api", "redis"].into_iter().any(|table| root.has(table)) {
+    if !["zone_sync", "api", "envoy_rls", "redis"].into_iter().any(|table| root.has(table)) {
         report
             .problem(0, "neither [zone_sync] nor [api]: the node would have nothing to do; add one of them");
     }
@@ -94,6 +105,9 @@ pub(super) fn read(report: &Report, root: &DeTable<'_>) -> Tables {
         .collect();
     let api = api_table.and_then(api);
     // By the names that are written: a zone with an error is not named twice.
+    #[cfg(feature = "envoy_rls")]
+    let envoy_rls =
+        envoy_rls_table.and_then(|table| envoy_rls::envoy_rls(table, &taken.of_kind("limit_req_zone")));
     #[cfg(feature = "redis")]
     let redis = redis_table
         .map(|table| redis::redis(table, &taken.of_kind("keyval_zone"), &taken.of_kind("limit_req_zone")));
@@ -107,6 +121,8 @@ pub(super) fn read(report: &Report, root: &DeTable<'_>) -> Tables {
         sticky_zones,
         limit_req_zones,
         api,
+        #[cfg(feature = "envoy_rls")]
+        envoy_rls,
         #[cfg(feature = "redis")]
         redis,
     }
@@ -325,7 +341,7 @@ impl Taken {
     }
 
     /// The names of the zones of a kind.
-    #[cfg(feature = "redis")]
+    #[cfg(any(feature = "envoy_rls", feature = "redis"))]
     fn of_kind(&self, kind: &str) -> std::collections::BTreeSet<String> {
         let names = self.names.iter().filter(|(_, (known, _))| *known == kind);
         names.map(|(name, _)| name.clone()).collect()
@@ -478,6 +494,33 @@ pub(super) fn access(table: &mut Section<'_, '_>) -> AccessList {
     let allow = table.read("allow", |value| list(value, range)).unwrap_or_default();
     let deny = table.read("deny", |value| list(value, range)).unwrap_or_default();
     AccessList::new(allow, deny)
+}
+
+/// Connections that may be allowed: each takes a file descriptor, of which a process has about a million at the most.
+#[cfg(any(feature = "envoy_rls", feature = "redis"))]
+const CONNECTIONS_MAX: u64 = 1 << 20;
+
+/// How many connections a door takes at a time.
+#[cfg(any(feature = "envoy_rls", feature = "redis"))]
+pub(super) fn connections(table: &mut Section<'_, '_>) -> Option<usize> {
+    table.read("connections", |value| match count(value)? {
+        connections @ 1..=CONNECTIONS_MAX => Ok(connections as usize),
+        other => Err(format!("is {other}; from 1 to {CONNECTIONS_MAX} are possible")),
+    })
+}
+
+/// The name of a zone that there is.
+#[cfg(any(feature = "envoy_rls", feature = "redis"))]
+pub(super) fn zone(
+    value: &DeValue<'_>,
+    known: &std::collections::BTreeSet<String>,
+    kind: &str,
+) -> Parsed<String> {
+    let name = name(value)?;
+    if known.contains(&name) {
+        return Ok(name);
+    }
+    Err(format!("names {name:?}, and there is no [[{kind}]] of that name; add one, or name another"))
 }
 
 /// Who may come in by a door, by password.
