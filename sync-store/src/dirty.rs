@@ -12,7 +12,9 @@
 //!
 //! **Wake-up.** A writer sets its bit, then looks whether the publisher was called for the part where it lies, and calls it if not. The publisher forgets the call for a part,
 //! then looks at its bits. All four are sequentially consistent, so at least one of the two sees the other. To wake on the count going from 0
-//! to 1 would be wrong: a writer stopped between bit and count lets it fall below zero, and then another's change wakes nobody.
+//! to 1 would be wrong: a writer stopped between bit and count lets it fall below zero, and then another's change wakes nobody. And so it would be to wake only who
+//! finds no part called for: others than the publisher take marks too (a link at the end of its catch-up), and what they leave called for, in a part that they had been through, is the
+//! sleeping publisher's. So whoever sets a bit of the word wakes it, writers, and takers that put something back.
 //!
 //! **What a stopped writer holds up.** Nobody while it marks. While it *calls*, after it was the one to change the word: the publisher, which sleeps on until that
 //! writer goes on or a time-out of its own is over; other writers go on, and take the call for made. Before it calls, its mark is there and nobody looks: who has
@@ -44,7 +46,6 @@ const WAITING: usize = 1;
 const IN_HAND: usize = 2;
 /// Parts that the publisher is called for: as many as the half of a word that a futex compares has bits.
 const PARTS: usize = 32;
-const ALL_PARTS: u64 = (1 << PARTS) - 1;
 
 /// The dirty bits of a zone.
 #[derive(Debug)]
@@ -75,6 +76,12 @@ impl Dirty {
         HEAD.next_multiple_of(LINE) + LINE + slots.div_ceil(BITS)
     }
 
+    /// The bits of the parts that there are. Another would never be answered, and the publisher would never rest.
+    fn all_parts(&self) -> u64 {
+        let parts = self.bits.len().div_ceil(1 << self.part_bits);
+        (1 << parts) - 1
+    }
+
     #[inline]
     fn called<'r>(&self, region: &'r OpenRegion) -> &'r AtomicU64 {
         &region.all()[self.head.start() + CALLED]
@@ -92,7 +99,7 @@ impl Dirty {
         // Also if another had set the bit: it may have been stopped before it called. Looking first keeps writers from fighting for the word while the publisher has much to do.
         let called = self.called(region);
         let part = 1 << ((slot / BITS) >> self.part_bits);
-        if called.load(Ordering::SeqCst) & part == 0 && called.fetch_or(part, Ordering::SeqCst) == 0 {
+        if called.load(Ordering::SeqCst) & part == 0 && called.fetch_or(part, Ordering::SeqCst) & part == 0 {
             self.call(region);
         }
     }
@@ -101,13 +108,14 @@ impl Dirty {
     pub(crate) fn call_for_marks(&self, region: &OpenRegion) {
         if region.words(self.bits).iter().any(|word| word.load(Ordering::SeqCst) != 0) {
             self.call_for_all(region);
-            self.call(region);
         }
     }
 
-    /// Has whoever takes marks next look at all of them, also at those that a writer has set and not called for.
+    /// Has whoever takes marks next look at all of them, also at those that a writer has set and not called for. The publisher is woken: whoever calls may
+    /// never come to take.
     pub(crate) fn call_for_all(&self, region: &OpenRegion) {
-        self.called(region).fetch_or(ALL_PARTS, Ordering::SeqCst);
+        self.called(region).fetch_or(self.all_parts(), Ordering::SeqCst);
+        self.call(region);
     }
 
     #[cold]
@@ -293,6 +301,7 @@ impl Dirty {
             region.words(self.bits)[slot / BITS].fetch_or(1 << (slot % BITS), Ordering::SeqCst);
         }
         self.called(region).fetch_or(answered, Ordering::SeqCst);
+        self.call(region);
     }
 }
 

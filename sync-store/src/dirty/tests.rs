@@ -17,6 +17,16 @@ mod plain {
 
     use super::*;
 
+    /// How often it was woken.
+    #[derive(Default)]
+    struct Woken(AtomicUsize);
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
     fn drain_all(region: &OpenRegion, dirty: &Dirty) -> Vec<usize> {
         let mut slots = Vec::new();
         dirty.drain(
@@ -145,15 +155,56 @@ mod plain {
     }
 
     #[test]
-    fn the_publisher_is_woken_by_the_first_mark_only() {
-        struct Counting(AtomicUsize);
-        impl Wake for Counting {
-            fn wake(self: Arc<Self>) {
-                self.0.fetch_add(1, Ordering::Relaxed);
-            }
+    fn a_publisher_that_sleeps_while_another_takes_is_woken_by_what_that_one_leaves() {
+        let slots = 9_000;
+        let size = 1 << 16;
+        let region = OpenRegion::create("z", ZoneKind::Keyval, size).expect("memory");
+        let dirty = Dirty::new(&mut Layout::new(size, HEADER_WORDS), slots).expect("room");
+        let woken = Arc::new(Woken::default());
+        let waker = Waker::from(woken.clone());
+        let cx = Context::from_waker(&waker);
+        let sleeps = || assert_eq!(dirty.poll(&region, &cx), Poll::Pending);
+
+        // A mark in a part that the taker has been through, while others are still called for.
+        for slot in [100, 5_000] {
+            dirty.mark(&region, slot);
         }
+        dirty.called(&region).store(0, Ordering::SeqCst);
+        sleeps();
+        dirty.called(&region).store(dirty.all_parts(), Ordering::SeqCst);
+        woken.0.store(0, Ordering::Relaxed);
+        let mark_behind = |slot| {
+            if slot == 5_000 {
+                dirty.mark(&region, 101);
+            }
+            ControlFlow::Continue(())
+        };
+        dirty.drain(&region, 0, |_| (), mark_behind);
+        assert!(woken.0.load(Ordering::Relaxed) > 0, "it is the sleeper's");
+        assert_eq!(drain_all(&region, &dirty), [101]);
+
+        // What a taker puts back.
+        sleeps();
+        dirty.mark(&region, 1);
+        dirty.called(&region).store(0, Ordering::SeqCst);
+        sleeps();
+        dirty.called(&region).store(1, Ordering::SeqCst);
+        woken.0.store(0, Ordering::Relaxed);
+        dirty.drain(&region, 0, |_| (), |_| ControlFlow::Break(()));
+        assert!(woken.0.load(Ordering::Relaxed) > 0, "it is the sleeper's");
+        assert_eq!(drain_all(&region, &dirty), [1]);
+
+        // A call that nobody comes to answer.
+        sleeps();
+        woken.0.store(0, Ordering::Relaxed);
+        dirty.call_for_all(&region);
+        assert!(woken.0.load(Ordering::Relaxed) > 0, "it is the sleeper's");
+    }
+
+    #[test]
+    fn the_publisher_is_woken_by_the_first_mark_only() {
         let (region, dirty) = dirty(64);
-        let woken = Arc::new(Counting(AtomicUsize::new(0)));
+        let woken = Arc::new(Woken::default());
         let waker = Waker::from(woken.clone());
         let cx = Context::from_waker(&waker);
         assert_eq!(dirty.poll(&region, &cx), Poll::Pending);
