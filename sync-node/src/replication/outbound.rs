@@ -27,6 +27,9 @@ use super::{LinkError, Now, Shared, frame_name, known, rows, vector};
 
 /// Requests a peer may have waiting per zone; it needs one, and its successor when a link was replaced.
 pub(crate) const REQUESTS_MAX: usize = 4;
+/// Requests of a zone that may come at once; after that one in [`repair_grace`](super::Settings::repair_grace) / 2, which is how often a peer looks for what it lacks. Each may
+/// cost a scan of the whole zone, however little it asks for.
+const REQUESTS_AT_ONCE: u32 = 8;
 /// Batches sent between two chunks of catch-up when both are waiting: fresh updates first, without starving the bulk.
 const BATCHES_PER_CHUNK: u32 = 4;
 
@@ -81,6 +84,8 @@ struct ZoneLink {
     joined_through: u64,
     joined: bool,
     jobs: VecDeque<Job>,
+    /// When all requests so far would have come, had they kept their distance.
+    requests_through: Duration,
 }
 
 #[derive(Debug)]
@@ -187,7 +192,7 @@ impl Outbound {
                 Ok(None)
             }
             (State::Live | State::Closing, Message::Request(request)) => {
-                self.request(&request)?;
+                self.request(now, &request)?;
                 Ok(None)
             }
             (State::Live | State::Closing, Message::Heartbeat(heartbeat)) => {
@@ -230,6 +235,7 @@ impl Outbound {
                 joined_through,
                 joined: false,
                 jobs: jobs.into_iter().collect(),
+                requests_through: Duration::ZERO,
             });
         }
         self.peer = Some(peer);
@@ -266,7 +272,7 @@ impl Outbound {
         Ok(())
     }
 
-    fn request(&mut self, request: &Request) -> Result<(), LinkError> {
+    fn request(&mut self, now: Now, request: &Request) -> Result<(), LinkError> {
         let own = self.shared.identity.origin;
         let Some(link) = self.zones.iter_mut().find(|z| z.id == request.zone as usize) else {
             return Err(LinkError::malformed(format!(
@@ -279,6 +285,13 @@ impl Outbound {
         }
         if link.jobs.iter().filter(|job| job.request != 0).count() >= REQUESTS_MAX {
             let message = format!("more than {REQUESTS_MAX} requests are waiting for zone {}", request.zone);
+            return Err(LinkError::Refused { code: Code::Limit, message });
+        }
+        let distance = self.shared.settings.repair_grace / 2;
+        link.requests_through = link.requests_through.max(now.elapsed) + distance;
+        if link.requests_through > now.elapsed + distance * REQUESTS_AT_ONCE {
+            let message =
+                format!("it requests records of zone {} more often than every {distance:?}", request.zone);
             return Err(LinkError::Refused { code: Code::Limit, message });
         }
         let ours = self.shared.zones[link.id].replica.vector();

@@ -19,7 +19,7 @@
 //! - otherwise d fills the idle time after u, which is not idle any more; the rest is added, tat' = tat + rest.
 //!
 //! Were all idle times remembered, this would be the bucket H that decides about everything *heard of*, whenever it comes. One
-//! is remembered, the last, up to [`Idle::LONGEST`]; work that an earlier one would have taken is added in full.
+//! is remembered, the last; work that an earlier one would have taken is added in full.
 //!
 //! **Never too much.** Every step adds at most d to max(tat, now), where `now` is when the row arrives. So tat ≤ τ + (work heard of
 //! at τ or later) for some τ. What was heard of after τ was admitted after τ − Δ, where Δ is the longest time from admission to
@@ -120,63 +120,33 @@ impl Terms {
     }
 }
 
-/// A time in which a bucket was empty; in one word, since entries keep it so: when it ended, and in the low bits how long it was, both in
-/// units of 16 µs and rounded so that it is never longer than it was.
+/// For how long after a bucket has run empty its entry is kept: rows that come late may still find it.
+pub(super) const LATE_MAX_NS: u64 = 250_000_000;
+
+/// A time in which a bucket was empty. Exact to the nanosecond: whoever rounds comes to another arrival time than the node that admitted first, and zones
+/// would never be equal.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Idle(u64);
+pub(super) struct Idle {
+    pub(super) start: u64,
+    /// No later than the start: none.
+    pub(super) end: u64,
+}
 
 impl Idle {
-    const UNIT_AT: u32 = 14;
-    const LENGTH_MASK: u64 = (1 << Self::UNIT_AT) - 1;
-    /// As much as is remembered, 268 ms: rows that are later than that are added in full.
-    pub(super) const LONGEST: u64 = Self::LENGTH_MASK << Self::UNIT_AT;
-
-    /// From one moment to another, or the end of that time; nothing if that is less than a unit.
-    #[inline]
-    pub(super) const fn new(from: u64, to: u64) -> Self {
-        let from_unit = from.div_ceil(1 << Self::UNIT_AT);
-        let units = (to >> Self::UNIT_AT).saturating_sub(from_unit);
-        let units = if units < Self::LENGTH_MASK { units } else { Self::LENGTH_MASK };
-        Self(if units == 0 { 0 } else { to & !Self::LENGTH_MASK | units })
-    }
-
-    pub(super) const fn from_word(word: u64) -> Self {
-        Self(word)
-    }
-
-    #[inline]
-    pub(super) const fn to_word(self) -> u64 {
-        self.0
-    }
-
     #[inline]
     pub(super) const fn is_none(self) -> bool {
-        self.0 & Self::LENGTH_MASK == 0
-    }
-
-    const fn end(self) -> u64 {
-        self.0 & !Self::LENGTH_MASK
-    }
-
-    const fn start(self) -> u64 {
-        self.end().saturating_sub((self.0 & Self::LENGTH_MASK) << Self::UNIT_AT)
-    }
-
-    /// This one, and then another, unless that is too short to tell.
-    const fn then(self, from: u64, to: u64) -> Self {
-        let other = Self::new(from, to);
-        if other.is_none() { self } else { other }
+        self.end <= self.start
     }
 
     /// Lets work leak from `began` on as long as the bucket was idle. Answers what is left of the idle time, the later part if there are two,
     /// and how much work it took.
     fn fill(self, began: u64, work: u64) -> (Self, u64) {
-        let start = began.max(self.start());
-        let Some(room) = self.end().checked_sub(start).filter(|&room| room > 0) else { return (self, 0) };
-        if work < room {
-            (Self::new(start + work, self.end()), work)
-        } else {
-            (Self::new(self.start(), start), room)
+        let start = began.max(self.start);
+        let room = self.end.saturating_sub(start);
+        match room {
+            0 => (self, 0),
+            _ if work < room => (Self { start: start + work, ..self }, work),
+            _ => (Self { end: start, ..self }, room),
         }
     }
 }
@@ -196,12 +166,18 @@ impl View {
         let work = debt.unsigned_abs();
         if debt < 0 {
             // The refund was given at `tat` at the latest; a busy period that began later never held what was refunded.
-            let tat = if self.idle.end() > tat { self.tat } else { self.tat.saturating_sub(work) };
+            let tat = if !self.idle.is_none() && self.idle.end > tat {
+                self.tat
+            } else {
+                self.tat.saturating_sub(work)
+            };
             return Self { tat, ..self };
         }
         let began = tat.saturating_sub(work).min(now);
         if self.tat <= began {
-            return Self { tat: began.saturating_add(work), idle: self.idle.then(self.tat, began) };
+            let idle = Idle { start: self.tat, end: began };
+            let idle = if idle.is_none() { self.idle } else { idle };
+            return Self { tat: began.saturating_add(work), idle };
         }
         let (idle, leaked) = self.idle.fill(began, work);
         // After a refund the bucket may be emptier than its busy period was long.
@@ -213,7 +189,7 @@ impl View {
     /// When the bucket was idle is not told. The cautious guess is until now: of older rows that come late, which the state may
     /// contain, less is added.
     pub(super) fn merge(self, now: u64, tat: u64) -> Self {
-        if tat <= self.tat { self } else { Self { tat, idle: Idle::new(0, now.min(tat)) } }
+        if tat <= self.tat { self } else { Self { tat, idle: Idle { start: 0, end: now.min(tat) } } }
     }
 }
 

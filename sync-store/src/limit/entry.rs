@@ -3,12 +3,12 @@
 //! | word | | written by |
 //! |---|---|---|
 //! | 0 | head: version, tag of the hash, length of the key, state | whoever moves the entry to another state, by compare-and-swap |
-//! | 1 | when the bucket was last idle | the admission that ends that; applied rows |
+//! | 1 | when the bucket was last idle: until then | the admission that ends that; applied rows |
 //! | 2, 3 | key | the claimer |
 //! | 4 | arrival time | admissions and applied rows, by compare-and-swap |
 //! | 5 | debt: work admitted here and not published yet, signed | admissions add, the publisher subtracts |
-//! | 6 | own sequence of the last publication | the publisher |
-//! | 7 | 1 if work of other origins is in the arrival time | applied rows |
+//! | 6 | own sequence of the last publication; the highest bit: work of other origins is in the arrival time | the publisher, applied rows |
+//! | 7 | when the bucket was last idle: from then on | as word 1 |
 //!
 //! An entry is *empty*, *claimed* (one thread owns it and writes its words), *pending* (complete, but a copy of its key may be
 //! elsewhere) or *live*. The version grows whenever an entry is claimed or emptied, so a head that reads the same twice was the same
@@ -24,13 +24,14 @@ use super::key::LimitKey;
 pub(super) const ENTRY: usize = LINE;
 
 const HEAD: usize = 0;
-const IDLE: usize = 1;
+const IDLE_END: usize = 1;
 const KEY: [usize; 2] = [2, 3];
 /// With the debt behind it one pair, which an admission changes at once where the processor can.
 const TAT: usize = 4;
 const DEBT: usize = 5;
 const SEQ: usize = 6;
-const FOREIGN: usize = 7;
+const FOREIGN: u64 = 1 << 63;
+const IDLE_START: usize = 7;
 
 const STATE_MASK: u64 = 0b11;
 const LENGTH_AT: u32 = 2;
@@ -168,9 +169,9 @@ impl<'r> Entry<'r> {
         store(KEY[1], fresh.key.words[1]);
         store(TAT, fresh.view.tat);
         store(DEBT, fresh.debt.cast_unsigned());
-        store(IDLE, fresh.view.idle.to_word());
-        store(SEQ, 0);
-        store(FOREIGN, u64::from(fresh.foreign));
+        store(IDLE_START, fresh.view.idle.start);
+        store(IDLE_END, fresh.view.idle.end);
+        store(SEQ, if fresh.foreign { FOREIGN } else { 0 });
         let names = u64::from(fresh.tag) << TAG_AT | u64::from(fresh.key.len) << LENGTH_AT;
         self.republish(Head(claimed.0 | names))
     }
@@ -220,10 +221,11 @@ impl<'r> Entry<'r> {
     }
 
     /// The arrival time, then when the bucket was idle before: by the time that a compare-and-swap of the one succeeds, the other is at most one
-    /// admission behind.
+    /// admission behind. The end of the idle time before its start: see [`Self::was_idle`].
     pub(super) fn view(self) -> View {
         let tat = self.tat();
-        View { tat, idle: Idle::from_word(self.0[IDLE].load(Ordering::Acquire)) }
+        let end = self.0[IDLE_END].load(Ordering::Acquire);
+        View { tat, idle: Idle { start: self.0[IDLE_START].load(Ordering::Acquire), end } }
     }
 
     /// Moves the arrival time, if it is still what was looked at.
@@ -263,17 +265,22 @@ impl<'r> Entry<'r> {
     }
 
     /// The bucket was idle until just now, when an admission moved its arrival time away from the past. Of several admissions only one does
-    /// that, so a plain store will do; between the two a row may find an earlier idle time, and adds in full what this one would have
-    /// taken: never more than its debt.
+    /// that, so plain stores will do; before them a row may find an earlier idle time, and adds in full what this one would have
+    /// taken: never more than its debt. The start goes first and is read last, so that nobody sees an idle time longer than it was: between the two there is none.
     #[inline]
     pub(super) fn was_idle(self, idle: Idle) {
-        self.0[IDLE].store(idle.to_word(), Ordering::Release);
+        self.0[IDLE_START].store(idle.start, Ordering::Release);
+        self.0[IDLE_END].store(idle.end, Ordering::Release);
     }
 
     /// A row has filled some of the idle time, or ended it; unless an admission has ended another meanwhile, and this one counts no more.
     pub(super) fn change_idle(self, from: Idle, to: Idle) {
-        let (from, to) = (from.to_word(), to.to_word());
-        let _ = self.0[IDLE].compare_exchange(from, to, Ordering::AcqRel, Ordering::Relaxed);
+        let change = |at: usize, from, to| {
+            self.0[at].compare_exchange(from, to, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+        };
+        if change(IDLE_START, from.start, to.start) {
+            change(IDLE_END, from.end, to.end);
+        }
     }
 
     /// Sequentially consistent, as its changes are: the hand-off of dirty marks relies on it.
@@ -289,20 +296,24 @@ impl<'r> Entry<'r> {
     }
 
     pub(super) fn seq(self) -> u64 {
-        self.0[SEQ].load(Ordering::Acquire)
+        self.0[SEQ].load(Ordering::Acquire) & !FOREIGN
     }
 
+    /// For who publishes or applies, of whom there is one at a time.
     pub(super) fn set_seq(self, seq: u64) {
-        self.0[SEQ].store(seq, Ordering::Release);
+        let foreign = self.0[SEQ].load(Ordering::Relaxed) & FOREIGN;
+        self.0[SEQ].store(seq | foreign, Ordering::Release);
     }
 
     pub(super) fn is_foreign(self) -> bool {
-        self.0[FOREIGN].load(Ordering::Acquire) != 0
+        self.0[SEQ].load(Ordering::Acquire) & FOREIGN != 0
     }
 
+    /// As [`Self::set_seq`].
     pub(super) fn set_foreign(self) {
-        if !self.is_foreign() {
-            self.0[FOREIGN].store(1, Ordering::Release);
+        let seq = self.0[SEQ].load(Ordering::Relaxed);
+        if seq & FOREIGN == 0 {
+            self.0[SEQ].store(seq | FOREIGN, Ordering::Release);
         }
     }
 }

@@ -64,10 +64,7 @@ impl Found<'_> {
         }
         self.entry.admit(before, tat, terms.admitted(work), || self.is_still_there())?;
         if before < now {
-            let idle = Idle::new(before, now);
-            if !idle.is_none() {
-                self.entry.was_idle(idle);
-            }
+            self.entry.was_idle(Idle { start: before, end: now });
         }
         Ok(Charged { verdict, tat, changed: true })
     }

@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use super::bucket::{CAPACITY_MAX, Idle, View};
+use super::bucket::{CAPACITY_MAX, LATE_MAX_NS, View};
 use super::entry::{Fresh, Phase};
 use super::found::Snapshot;
 use super::group::Inserted;
@@ -96,7 +96,7 @@ impl LimitZone {
                 }
             }
             let view = change(View::default());
-            if view.tat.saturating_add(Idle::LONGEST) <= now {
+            if view.tat.saturating_add(LATE_MAX_NS) <= now {
                 return Outcome::Superseded; // drained long ago
             }
             let fresh = Fresh { key: *key, tag: place.tag, view, debt: 0, foreign: true };

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 
-use super::bucket::{Idle, Terms, Verdict, View};
+use super::bucket::{Idle, LATE_MAX_NS, Terms, Verdict, View};
 use super::check::{Check, Decision, Delay, Outcome};
 use super::counters::{Counters, LimitCounters};
 use super::entry::{ENTRY, Entry, Fresh, Head, Phase};
@@ -453,7 +453,7 @@ impl LimitZone {
         if cost == 0 {
             return Some(Charged::unchanged(verdict, 0));
         }
-        let view = View { tat, idle: Idle::new(0, now) };
+        let view = View { tat, idle: Idle { start: 0, end: now } };
         let fresh = Fresh {
             key: *key,
             tag: place.tag,
@@ -597,7 +597,7 @@ impl LimitZone {
     pub(super) fn sweep_idle(&self, now: u64, budget: usize) -> usize {
         let _change = self.region.begin();
         // What was empty but a moment ago may yet take work that we hear of late.
-        let long_ago = now.saturating_sub(Idle::LONGEST);
+        let long_ago = now.saturating_sub(LATE_MAX_NS);
         let (slots, budget) = (self.slots(), budget.min(self.slots()));
         let first = self.sweep_next.fetch_add(budget, Ordering::Relaxed);
         let freed = (0..budget)

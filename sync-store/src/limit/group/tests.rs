@@ -218,8 +218,7 @@ mod model {
     /// A row is applied while a request is charged: neither is lost.
     #[test]
     fn loom_limit_rows_and_charges_add_up() {
-        /// In which idle times are told.
-        const UNIT: u64 = 1 << 14;
+        const UNIT: u64 = 1_000;
         const TERMS: Terms =
             Terms { interval_ns: 10 * UNIT, capacity_ns: 100 * UNIT, free_ns: u64::MAX, members: 1 };
         model(|| {
