@@ -6,6 +6,7 @@
 //! | `/v1/status` | GET | | `health` |
 //! | `/api/…` | GET; POST, PATCH, DELETE | `write` for the latter | `plus`, as the API of NGINX Plus answers |
 //! | `/v1/limit_req/{zone}` | POST | `decide` | `decide` |
+//! | `/v1/auth_request` | GET | `decide`, if it asks about a limit | `auth_request` |
 //! | `/v1/sticky/{zone}/{session}` | GET; PUT, DELETE | `decide` for the latter | `decide` |
 //!
 //! Every request passes the `guard` first: the client's address, then its password. GET implies HEAD.
@@ -18,6 +19,7 @@
 //! head of a request, its size, connections). A program that has a server of its own mounts [`Api::router`].
 
 pub mod access;
+mod auth_request;
 mod decide;
 pub(crate) mod guard;
 mod health;
@@ -48,7 +50,7 @@ use users::UsersFile;
 pub struct Grants {
     /// Change zones and reset counters: POST, PATCH and DELETE under `/api`. Default: false. (`api write=on`)
     pub write: bool,
-    /// Decide: `POST /v1/limit_req`, which uses up rate, and PUT and DELETE on `/v1/sticky`. Default here false, in a file as `write`.
+    /// Decide: `POST /v1/limit_req` and `GET /v1/auth_request`, which use up rate, and PUT and DELETE on `/v1/sticky`. Default here false, in a file as `write`.
     pub decide: bool,
     /// Clients by address. Default: everybody. (`allow`, `deny`)
     pub access: AccessList,
@@ -91,6 +93,7 @@ impl Api {
             .route("/readyz", get(health::ready))
             .route("/v1/status", get(health::status))
             .route("/v1/limit_req/{zone}", post(decide::limit_req))
+            .route("/v1/auth_request", get(auth_request::answer))
             .route(
                 "/v1/sticky/{zone}/{session}",
                 get(decide::lookup).put(decide::learn).delete(decide::forget),

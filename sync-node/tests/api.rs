@@ -281,6 +281,49 @@ fn limits_are_checked_counted_and_reset() {
 }
 
 #[test]
+fn one_status_says_whether_a_request_may_go_on() {
+    let server = Server::writable();
+    let ask = |query: &str| server.get(&format!("/v1/auth_request?{query}"));
+    let told = |answer: &Answer| (answer.status, answer.header("x-sync-status").map(str::to_owned));
+    let both = "blocklist=one&limit_req=req&burst=1&key=k";
+    for remaining in ["1", "0"] {
+        let answer = ask(both);
+        assert_eq!(told(&answer), (204, Some("204".to_owned())));
+        assert_eq!(answer.header("x-ratelimit-remaining"), Some(remaining));
+        assert_eq!((answer.header("retry-after"), answer.body.as_str()), (None, ""));
+        assert_eq!(answer.header("cache-control"), Some("no-store"));
+        // A look costs nothing.
+        assert_eq!(server.send("HEAD", &format!("/v1/auth_request?{both}"), "", "").status, 204);
+    }
+    let refused = ask(both);
+    assert_eq!(told(&refused), (429, Some("429".to_owned())));
+    let wait: u64 = refused.header("retry-after").expect("seconds").parse().expect("seconds");
+    assert!((3500..=3600).contains(&wait), "{wait}");
+    for deny in [401, 403] {
+        assert_eq!(told(&ask(&format!("{both}&deny={deny}"))), (deny, Some("429".to_owned())));
+    }
+    let never = ask("limit_req=req&key=k&cost=5");
+    assert_eq!((never.status, never.header("retry-after")), (429, None));
+
+    // Who is blocked is not charged.
+    assert_eq!(server.with("POST", ONE, json!({ "bad": "spam" })).status, 201);
+    let blocked = ask("blocklist=one&limit_req=req&key=bad&deny=429");
+    assert_eq!(told(&blocked), (403, Some("403".to_owned())));
+    assert_eq!(ask("limit_req=req&key=bad").status, 204);
+    assert_eq!(ask("blocklist=one&key=good").status, 204);
+
+    assert_eq!(ask("limit_req=x&key=k").error(), error("LimitReqNotFound", 404));
+    assert_eq!(ask("blocklist=x&key=k").error(), error("KeyvalNotFound", 404));
+    assert_eq!(ask("limit_req=req").error(), error("FormatError", 400));
+    assert_eq!(server.send("POST", "/v1/auth_request", "", "").error(), error("MethodDisabled", 405));
+
+    // A limit needs the grant, a look at a list does not.
+    server.api.set_grants(Grants::default());
+    assert_eq!(ask(both).error(), error("DecideDisabled", 403));
+    assert_eq!(ask("blocklist=one&key=bad").status, 403);
+}
+
+#[test]
 fn sessions_are_bytes() {
     let server = Server::writable();
     let path = "/v1/sticky/sessions/a%2Fb%FF";

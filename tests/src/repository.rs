@@ -68,3 +68,25 @@ pub fn fences(markdown: &str) -> Vec<Fence> {
     }
     found
 }
+
+/// The block of a language in a document, the first if `nth` is 0.
+///
+/// # Panics
+/// If there is none.
+pub fn block(document: &str, language: &str, nth: usize) -> String {
+    let markdown = fs::read_to_string(root().join(document)).unwrap_or_else(|e| panic!("{document}: {e}"));
+    let block = fences(&markdown).into_iter().filter(|fence| fence.info == language).nth(nth);
+    block.unwrap_or_else(|| panic!("block {nth} of {language} in {document}")).text
+}
+
+/// A text with other words in some places, which all have to be there.
+///
+/// # Panics
+/// If one is not.
+pub fn change(mut text: String, changes: &[(&str, String)]) -> String {
+    for (old, new) in changes {
+        assert!(text.contains(old), "{old} in {text}");
+        text = text.replace(old, new);
+    }
+    text
+}

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use sync_store::{Check, Decision, Delay, Outcome, Rate, StickyZone};
 
-const CODE: &str = "FormatError";
+pub(super) const CODE: &str = "FormatError";
 
 /// `POST /v1/limit_req/{zone}`: one check, with what it does not say taken from the zone.
 pub(super) async fn limit_req(
@@ -71,12 +71,22 @@ fn respond(decision: &Decision) -> Response {
     });
     let mut response = json::respond(body.to_string());
     *response.status_mut() = status;
-    // Absent for a cost that rate and burst never hold: waiting does not help.
-    if let (StatusCode::TOO_MANY_REQUESTS, Some(after)) = (status, decision.retry_after()) {
-        let seconds = after.as_nanos().div_ceil(1_000_000_000).max(1);
-        response.headers_mut().insert(RETRY_AFTER, u64::try_from(seconds).unwrap_or(u64::MAX).into());
+    if let Some(seconds) = retry_after(decision) {
+        response.headers_mut().insert(RETRY_AFTER, seconds.into());
     }
     response
+}
+
+/// Seconds until a rejected request is worth another try. `None` for one that was admitted, and for a cost that rate and burst never hold:
+/// waiting does not help.
+pub(super) fn retry_after(decision: &Decision) -> Option<u64> {
+    let after = decision.retry_after().filter(|_| decision.outcome == Outcome::Rejected)?;
+    Some(seconds_up(after).max(1))
+}
+
+/// Rounded up, as [`millis_up`].
+pub(super) fn seconds_up(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos().div_ceil(1_000_000_000)).unwrap_or(u64::MAX)
 }
 
 /// Rounded up: who waits that long has waited long enough.
@@ -116,7 +126,7 @@ pub(super) async fn forget(State(api): State<Api>, request: Request) -> Result<S
     Ok(StatusCode::NO_CONTENT)
 }
 
-fn require_decide(api: &Api) -> Result<(), Problem> {
+pub(super) fn require_decide(api: &Api) -> Result<(), Problem> {
     if api.grants().decide { Ok(()) } else { Err(Problem::decide_disabled()) }
 }
 

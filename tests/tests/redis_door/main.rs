@@ -11,27 +11,16 @@ mod tools;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use tests::{Cluster, Config, Node, fences, root};
+use tests::{Cluster, Config, Node};
 
 /// Longer than anything takes on a busy machine.
 const LIMIT: Duration = Duration::from_secs(60);
 
 const PORT: u16 = 6379;
 
-/// The document whose configurations are run here.
-fn document() -> String {
-    std::fs::read_to_string(root().join("docs/integrations/redis.md")).expect("the document")
-}
-
-/// The block of a language in the document, with other addresses for those that it has.
+/// A block of the document whose configurations are run here, with other addresses for those that it has.
 fn block(language: &str, addresses: &[(&str, String)]) -> String {
-    let block = fences(&document()).into_iter().find(|fence| fence.info == language);
-    let mut text = block.unwrap_or_else(|| panic!("a block of {language}")).text;
-    for (old, new) in addresses {
-        assert!(text.contains(old), "{old}");
-        text = text.replace(old, new);
-    }
-    text
+    tests::change(tests::block("docs/integrations/redis.md", language, 0), addresses)
 }
 
 /// The configuration of a member with the door that the document describes, and changes to its table.

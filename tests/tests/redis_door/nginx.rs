@@ -1,65 +1,32 @@
 //! nginx with Lua and lua-resty-redis, by the very file of the document: two nginxes, each beside its own node.
 
 use std::path::Path;
-use std::process::Command;
 
-use tests::{Api, Cluster, Loopback, Node, Process, Reply, wait_for};
+use tests::{Cluster, Loopback, Nginx, Node, wait_for};
 
 use crate::{LIMIT, block, door, two_nodes};
 
 const HTTP_PORT: u16 = 8000;
 
-/// An nginx beside a node, and a client of it.
-struct Nginx {
-    http: Api,
-    _listen: Loopback,
-    process: Process,
-}
-
-impl Nginx {
-    fn start(node: &Node, directory: &Path) -> Self {
-        let listen = Loopback::claim();
-        let redis = door(node.config.ip);
-        let text = block(
-            "nginx",
-            &[
-                ("\"127.0.0.1\", 6379", format!("\"{}\", {}", redis.ip(), redis.port())),
-                ("127.0.0.1:8000", listen.port(HTTP_PORT).to_string()),
-            ],
-        );
-        let folder = directory.join(format!("nginx-{}", node.config.name));
-        std::fs::create_dir(&folder).expect("a folder");
-        std::fs::write(folder.join("nginx.conf"), text).expect("written");
-        let mut command = Command::new("nginx");
-        // One process: a master that is killed would leave its workers behind.
-        command.arg("-p").arg(&folder).args(["-c", "nginx.conf", "-e", "stderr"]);
-        command.args(["-g", "daemon off; master_process off; pid nginx.pid;"]);
-        let process =
-            Process::start("nginx", command, &directory.join(format!("nginx-{}.log", node.config.name)));
-        Self { http: Api::new(listen.port(HTTP_PORT)), _listen: listen, process }
-    }
-
-    fn get(&self, path: &str, cookie: &str) -> Result<Reply, String> {
-        let headers = [("cookie", cookie)];
-        let headers = if cookie.is_empty() { &headers[..0] } else { &headers };
-        self.http.request_with("GET", path, headers, None)
-    }
-
-    fn wait_up(&mut self) {
-        wait_for("nginx to answer", LIMIT, || {
-            if let Some(status) = self.process.status() {
-                panic!("nginx ended ({status}):\n{}", self.process.log_end());
-            }
-            self.get("/who", "").map(|_| ())
-        });
-    }
+fn start(node: &Node, listen: &Loopback, directory: &Path) -> Nginx {
+    let redis = door(node.config.ip);
+    let listen = listen.port(HTTP_PORT);
+    let text = block(
+        "nginx",
+        &[
+            ("\"127.0.0.1\", 6379", format!("\"{}\", {}", redis.ip(), redis.port())),
+            ("127.0.0.1:8000", listen.to_string()),
+        ],
+    );
+    Nginx::start(&format!("nginx-{}", node.config.name), directory, listen, &[("nginx.conf", text)])
 }
 
 #[test]
 fn limits_and_sessions_are_shared_by_two_nginxes() {
     let cluster = Cluster::new(&["a", "b"], "");
     let nodes = two_nodes(&cluster);
-    let mut nginxes = [0, 1].map(|n: usize| Nginx::start(&nodes[n], cluster.directory()));
+    let listen = [Loopback::claim(), Loopback::claim()];
+    let mut nginxes = [0, 1].map(|n: usize| start(&nodes[n], &listen[n], cluster.directory()));
     nginxes.iter_mut().for_each(Nginx::wait_up);
     let [first, second] = &nginxes;
 
