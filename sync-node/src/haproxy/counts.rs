@@ -131,10 +131,10 @@ pub(super) fn sum(fields: &[Field], all: &[Counts], now: Time) -> Vec<Datum> {
         .collect()
 }
 
-/// The sum of rates whose periods do not begin together.
+/// The sum of rates whose periods do not begin together: what HAProxy reads from it now is the sum of what it reads from each.
 ///
-/// That of the largest keeps its moment, and so is added as it is. The others are laid onto its periods as if what they counted had come evenly over theirs: no more than that is known of
-/// it, and of requests that come evenly it is right.
+/// The moment is that of the largest, which is added as it is, and so goes on as in its own HAProxy. The others are laid onto its periods as if what they counted had come evenly
+/// over theirs: no more is known of that, and of requests that come evenly it is right later, too.
 fn sum_rates(windows: impl Iterator<Item = Window>, period_ms: u64, now: Time) -> Rate {
     let rates: Vec<Rate> = windows.filter_map(|window| at(window, period_ms, now)).collect();
     let Some(largest) = rates.iter().max_by_key(|rate| rate.current.saturating_add(rate.previous)) else {
@@ -163,18 +163,16 @@ fn at(window: Window, period_ms: u64, now: Time) -> Option<Rate> {
     }
 }
 
-/// What a rate has counted in the last `age_ms`, and in the period before that.
+/// A rate with another age: what HAProxy reads from it, the present count and of the one before as much as reaches into a period that ends now, stays what it was.
 fn shifted(rate: &Rate, age_ms: u64, period_ms: u64) -> (f64, f64) {
     let (current, previous) = (rate.current as f64, rate.previous as f64);
     let (ours, wanted, period) = (rate.age_ms as f64, age_ms as f64, period_ms as f64);
-    if wanted == ours {
-        (current, previous)
-    } else if wanted < ours {
-        let part = wanted / ours;
-        (current * part, current * (1.0 - part) + previous * (period - (ours - wanted)) / period)
+    if wanted >= ours {
+        (current + previous * (wanted - ours) / period, previous)
     } else {
-        let part = (wanted - ours) / period;
-        (current + previous * part, previous * (1.0 - part))
+        let part = wanted / ours;
+        let before = current * (1.0 - part) + previous * (period - ours) / period;
+        (current * part, before * period / (period - wanted))
     }
 }
 
