@@ -133,19 +133,16 @@ pub(super) fn sum(fields: &[Field], all: &[Counts], now: Time) -> Vec<Datum> {
 
 /// The sum of rates whose periods do not begin together: what HAProxy reads from it now is the sum of what it reads from each.
 ///
-/// The moment is that of the largest, which is added as it is, and so goes on as in its own HAProxy. The others are laid onto its periods as if what they counted had come evenly
-/// over theirs: no more is known of that, and of requests that come evenly it is right later, too.
+/// It has the moment of the one that began first, so that whatever was counted in a present period stays in it, whole. Of the periods before those, HAProxy reads as much as reaches into a period that
+/// ends now; where that is more than the moment leaves, the rest counts as present. Of requests that come evenly both parts are right, so that it stays right.
 fn sum_rates(windows: impl Iterator<Item = Window>, period_ms: u64, now: Time) -> Rate {
     let rates: Vec<Rate> = windows.filter_map(|window| at(window, period_ms, now)).collect();
-    let Some(largest) = rates.iter().max_by_key(|rate| rate.current.saturating_add(rate.previous)) else {
-        return Rate::default();
-    };
-    let age_ms = largest.age_ms;
+    let age_ms = rates.iter().map(|rate| rate.age_ms).max().unwrap_or_default();
     let (mut current, mut previous) = (0.0, 0.0);
     for rate in &rates {
-        let (here, before) = shifted(rate, age_ms, period_ms);
-        current += here;
-        previous += before;
+        let rest = (age_ms - rate.age_ms) as f64 / period_ms as f64;
+        current += rate.current as f64 + rate.previous as f64 * rest;
+        previous += rate.previous as f64;
     }
     // Casts saturate. HAProxy keeps either in 32 bits.
     let whole = |count: f64| u64::from(count.round() as u32);
@@ -160,19 +157,6 @@ fn at(window: Window, period_ms: u64, now: Time) -> Option<Rate> {
         None => Some(Rate { age_ms, current: window.current, previous: window.previous }),
         Some(age_ms) if age_ms < period_ms => Some(Rate { age_ms, current: 0, previous: window.current }),
         Some(_) => None,
-    }
-}
-
-/// A rate with another age: what HAProxy reads from it, the present count and of the one before as much as reaches into a period that ends now, stays what it was.
-fn shifted(rate: &Rate, age_ms: u64, period_ms: u64) -> (f64, f64) {
-    let (current, previous) = (rate.current as f64, rate.previous as f64);
-    let (ours, wanted, period) = (rate.age_ms as f64, age_ms as f64, period_ms as f64);
-    if wanted >= ours {
-        (current + previous * (wanted - ours) / period, previous)
-    } else {
-        let part = wanted / ours;
-        let before = current * (1.0 - part) + previous * (period - ours) / period;
-        (current * part, before * period / (period - wanted))
     }
 }
 
