@@ -357,7 +357,7 @@ impl Taken {
     }
 
     /// The names of the zones of a kind.
-    #[cfg(any(feature = "envoy_rls", feature = "redis"))]
+    #[cfg(any(feature = "envoy_rls", feature = "haproxy", feature = "redis"))]
     fn of_kind(&self, kind: &str) -> std::collections::BTreeSet<String> {
         let names = self.names.iter().filter(|(_, (known, _))| *known == kind);
         names.map(|(name, _)| name.clone()).collect()

@@ -1,7 +1,7 @@
 //! The conversation with one HAProxy: what it says goes into the zones, what the zones have goes to it. No I/O, no clock.
 //!
 //! 1. It says hello, and is asked for a *lesson*: all its tables with their definitions, each entry with the time that it has left.
-//! 2. Tables that it has defined, and that mean something here, are taught in the same shape: all that the zone has, then what changes ([`Seen`]).
+//! 2. Tables that it has defined, and that mean something here, are taught in the same shape: all that the zone has, then what changes ([`Seen`](sync_store::Seen)).
 //! 3. The end of its lesson is confirmed when it has been taught all that. It holds back its own changes until then, and sends once more what was not acknowledged before; by then it
 //!    knows what is newer here, so an old entry never replaces that.
 //!
