@@ -30,6 +30,8 @@
 
 #[cfg(feature = "envoy_rls")]
 mod envoy_rls;
+#[cfg(feature = "haproxy")]
+mod haproxy;
 mod reader;
 #[cfg(feature = "redis")]
 mod redis;
@@ -43,6 +45,8 @@ pub use settings::{
 
 #[cfg(feature = "envoy_rls")]
 pub use envoy_rls::EnvoyRls;
+#[cfg(feature = "haproxy")]
+pub use haproxy::HaproxyPeers;
 #[cfg(feature = "redis")]
 pub use redis::Redis;
 pub use values::parse_time;
@@ -84,6 +88,9 @@ pub struct Config {
     /// The door for clients of Redis; without it the node has none.
     #[cfg(feature = "redis")]
     pub redis: Option<Redis>,
+    /// The door for HAProxies; without it the node has none.
+    #[cfg(feature = "haproxy")]
+    pub haproxy_peers: Option<HaproxyPeers>,
     source: Source,
 }
 
@@ -142,6 +149,8 @@ impl Config {
             envoy_rls: tables.envoy_rls,
             #[cfg(feature = "redis")]
             redis: tables.redis,
+            #[cfg(feature = "haproxy")]
+            haproxy_peers: tables.haproxy_peers,
             source,
         })
     }

@@ -1,7 +1,7 @@
 //! What every door of a node has in common, whatever is spoken at it: a socket with bounds, who is there, a moment from which nothing is changed
 //! any more, turns for what takes long, and figures.
 //!
-//! A door is a protocol by which other programs use the zones of this node: the [HTTP API](crate::api), Redis. Peers do not come by a door.
+//! A door is a protocol by which other programs use the zones of this node: the [HTTP API](crate::api), Redis, the peers protocol of HAProxy. Peers of the cluster do not come by a door.
 
 mod counters;
 mod listener;

@@ -55,7 +55,7 @@
 //! | [`NodeBuilder`], [`Node`], [`status`] | the way in, for programs |
 //! | `state` | the files that keyval zones are kept in |
 //! | [`config`], [`api`] | the way in, for operators: the file, and HTTP |
-//! | `door`, `envoy_rls`, `redis` | the ways in for other proxies: what all doors have in common, Envoy's rate limit service, the Redis protocol |
+//! | `door`, `envoy_rls`, `haproxy`, `redis` | the ways in for other proxies: what all doors have in common, Envoy's rate limit service, the peers protocol of HAProxy, the Redis protocol |
 //!
 //! The binary `sync-node` is this library with a command line.
 
@@ -67,6 +67,8 @@ mod driver;
 #[cfg(feature = "envoy_rls")]
 pub mod envoy_rls;
 mod error;
+#[cfg(feature = "haproxy")]
+pub mod haproxy;
 mod link;
 mod membership;
 mod node;

@@ -46,7 +46,7 @@ pub struct Status {
     pub zones: BTreeMap<String, ZoneStatus>,
     /// Every link of the node, connected or not, by peer name and direction.
     pub peers: Vec<PeerStatus>,
-    /// The doors by which other programs use the zones, by name: `api`, `redis`. Those that are open.
+    /// The doors by which other programs use the zones, by name: `api`, `haproxy_peers`, `redis`. Those that are open.
     pub doors: BTreeMap<&'static str, DoorStatus>,
 }
 

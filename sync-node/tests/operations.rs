@@ -32,6 +32,8 @@ const EVERY_TABLE: &str = r#"
     rules = "envoy-rules.yaml"
     [redis]
     databases = "one"
+    [haproxy_peers]
+    tables = { app = { zone = "sessions" } }
 "#;
 
 /// The document, or nothing in a package that comes without it.

@@ -11,7 +11,7 @@ use crate::block::Header;
 use crate::lengths::MatchBy;
 use crate::table::{Found, Put, Step, Table, Written, millis, replica_by_table};
 use crate::time::Time;
-use crate::{Error, Origin, Stamp, Value};
+use crate::{Error, Origin, Seen, Stamp, Value};
 
 pub use builder::KeyvalZoneBuilder;
 
@@ -409,14 +409,28 @@ impl KeyvalZone {
     /// The same in parts, for whoever cannot hold on to the zone meanwhile: from a place on, 0 at first. With each record comes the place behind it, to go on from.
     pub fn iter_from(&self, now: Time, place: u64) -> impl Iterator<Item = (u64, Value, Entry)> {
         let first = usize::try_from(place).unwrap_or(usize::MAX);
-        self.table.iter_from(now, first).filter_map(|(at, (key, value, header, writer))| {
-            let key = match self.match_by {
-                MatchBy::Ip => Range::from_bytes(&key)?.to_string().as_bytes().into(),
-                MatchBy::Exact | MatchBy::Prefix => key,
-            };
-            let Header { stamp, time_ms, .. } = header;
-            Some((at as u64 + 1, key, Entry { value, expires_at: expires_at(time_ms), stamp, writer }))
+        self.table.iter_from(now, first).filter_map(|(at, record)| {
+            let (key, entry) = self.as_written(record)?;
+            Some((at as u64 + 1, key, entry))
         })
+    }
+
+    /// Records that were written since `seen` came by; with a new one all that are there. See [`Seen`].
+    pub fn changed(&self, seen: &mut Seen, now: Time) -> impl Iterator<Item = (Value, Entry)> {
+        self.table.changed(seen, now).filter_map(|record| self.as_written(record))
+    }
+
+    /// A record of the table with its key as it was written.
+    fn as_written(
+        &self,
+        (key, value, header, writer): (Value, Value, Header, Origin),
+    ) -> Option<(Value, Entry)> {
+        let key = match self.match_by {
+            MatchBy::Ip => Range::from_bytes(&key)?.to_string().as_bytes().into(),
+            MatchBy::Exact | MatchBy::Prefix => key,
+        };
+        let Header { stamp, time_ms, .. } = header;
+        Some((key, Entry { value, expires_at: expires_at(time_ms), stamp, writer }))
     }
 
     /// How many records there are. Looks at all of them; [`Replica::stats`](crate::Replica::stats) has a cheap count that includes expired ones.

@@ -117,6 +117,7 @@ mod origins;
 mod rate;
 mod record;
 mod region;
+mod seen;
 mod sharing;
 mod slot;
 mod stamp;
@@ -137,6 +138,7 @@ pub use limit::{Check, Decision, Delay, LimitCounters, LimitZone, LimitZoneBuild
 pub use rate::Rate;
 pub use record::{Applied, Record, Replica, State, ZoneKind, ZoneStats};
 pub use region::Region;
+pub use seen::Seen;
 pub use stamp::{Dot, MAX_CLOCK_SKEW, Origin, Stamp};
 pub use sticky::{Session, StickyZone, StickyZoneBuilder};
 pub use time::{Clock, ManualClock, SystemClock, Time};

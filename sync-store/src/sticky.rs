@@ -7,7 +7,7 @@ use std::path::Path;
 use crate::block::{Buffer, Draft, Header};
 use crate::table::{Found, Put, Step, Table, Written, replica_by_table};
 use crate::time::Time;
-use crate::{Error, Origin, Stamp, Value};
+use crate::{Error, Origin, Seen, Stamp, Value};
 
 pub use builder::StickyZoneBuilder;
 
@@ -173,6 +173,13 @@ impl StickyZone {
     /// again may be met twice. Nobody waits: neither those who write meanwhile nor the iteration.
     pub fn iter(&self, now: Time) -> impl Iterator<Item = (Value, Session)> {
         self.table.iter(now).map(|(session, server, Header { stamp, time_ms, .. }, writer)| {
+            (session, Session { server, last_access: Time::from_millis(time_ms), stamp, writer })
+        })
+    }
+
+    /// Sessions that were learned, or accessed enough to be recorded, since `seen` came by; with a new one all that are there. See [`Seen`].
+    pub fn changed(&self, seen: &mut Seen, now: Time) -> impl Iterator<Item = (Value, Session)> {
+        self.table.changed(seen, now).map(|(session, server, Header { stamp, time_ms, .. }, writer)| {
             (session, Session { server, last_access: Time::from_millis(time_ms), stamp, writer })
         })
     }

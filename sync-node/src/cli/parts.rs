@@ -260,6 +260,14 @@ pub(crate) fn unreloadable_changes(old: &Config, new: &Config) -> Vec<String> {
             (old, new) => old.is_none() && new.is_none(),
         },
     );
+    #[cfg(feature = "haproxy")]
+    compare(
+        "haproxy_peers",
+        match (&old.haproxy_peers, &new.haproxy_peers) {
+            (Some(old), Some(new)) => old.has_same_door(new),
+            (old, new) => old.is_none() && new.is_none(),
+        },
+    );
     let mut taken_over = old.zone_sync.clone();
     if let (Some(old), Some(new)) = (&mut taken_over, &new.zone_sync) {
         old.servers.clone_from(&new.servers);

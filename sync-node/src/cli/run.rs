@@ -18,6 +18,8 @@ use sync_node::api::Api;
 use sync_node::config::Config;
 #[cfg(feature = "envoy_rls")]
 use sync_node::envoy_rls::EnvoyRls;
+#[cfg(feature = "haproxy")]
+use sync_node::haproxy::Haproxy;
 #[cfg(feature = "redis")]
 use sync_node::redis::Redis;
 use sync_node::{Listener, Node};
@@ -69,6 +71,8 @@ struct Running {
     envoy_rls: Option<Served<EnvoyRls>>,
     #[cfg(feature = "redis")]
     redis: Option<Served<Redis>>,
+    #[cfg(feature = "haproxy")]
+    haproxy: Option<Served<Haproxy>>,
 }
 
 /// A door being served, and the word that ends it.
@@ -120,6 +124,11 @@ impl Running {
             Some(redis) => Some(bind(&config, "redis.listen", &redis.listen).await?),
             None => None,
         };
+        #[cfg(feature = "haproxy")]
+        let haproxy_listener = match &config.haproxy_peers {
+            Some(haproxy) => Some(bind(&config, "haproxy_peers.listen", &haproxy.listen).await?),
+            None => None,
+        };
         let node = parts::builder(&config).start().await.map_err(|error| parts::located(&config, &error))?;
         info!(
             name = node.name(),
@@ -165,6 +174,21 @@ impl Running {
             }
             None => None,
         };
+        #[cfg(feature = "haproxy")]
+        let haproxy = match haproxy_listener.zip(config.haproxy_peers.as_ref()) {
+            Some((listener, settings)) => {
+                info!(haproxy_peers = %listener.address(), "open for HAProxies");
+                let haproxy = Haproxy::new(node.clone(), settings.options.clone()).map_err(|error| {
+                    anyhow::anyhow!("{}: {error}", config.location("haproxy_peers.tables"))
+                })?;
+                Some(Served::start(haproxy, |haproxy, stopped| {
+                    haproxy.serve(listener, async {
+                        let _ = stopped.await;
+                    })
+                }))
+            }
+            None => None,
+        };
         Ok(Self {
             file: file.to_owned(),
             config,
@@ -176,6 +200,8 @@ impl Running {
             envoy_rls,
             #[cfg(feature = "redis")]
             redis,
+            #[cfg(feature = "haproxy")]
+            haproxy,
         })
     }
 
@@ -186,10 +212,14 @@ impl Running {
         let envoy_rls = self.envoy_rls.as_ref().map(|served| served.door.clone());
         #[cfg(feature = "redis")]
         let redis = self.redis.as_ref().map(|served| served.door.clone());
+        #[cfg(feature = "haproxy")]
+        let haproxy = self.haproxy.as_ref().map(|served| served.door.clone());
         let stop = move || {
             api.iter().for_each(Api::stop_changes);
             #[cfg(feature = "envoy_rls")]
             envoy_rls.iter().for_each(EnvoyRls::stop_changes);
+            #[cfg(feature = "haproxy")]
+            haproxy.iter().for_each(Haproxy::stop_changes);
             #[cfg(feature = "redis")]
             redis.iter().for_each(Redis::stop_changes);
         };
@@ -235,6 +265,10 @@ impl Running {
         if let Some(served) = self.redis.take() {
             served.stop().await;
         }
+        #[cfg(feature = "haproxy")]
+        if let Some(served) = self.haproxy.take() {
+            served.stop().await;
+        }
         info!("stopped");
     }
 
@@ -275,6 +309,10 @@ impl Running {
         if let (Some(served), Some(redis)) = (&self.redis, &config.redis) {
             let options = &redis.options;
             served.door.set_grants(options.grants.clone(), options.read_only_users.clone());
+        }
+        #[cfg(feature = "haproxy")]
+        if let (Some(served), Some(haproxy)) = (&self.haproxy, &config.haproxy_peers) {
+            served.door.set_access(haproxy.options.access.clone());
         }
         self.log.set_level(config.log_level);
         // The rest stays as it was started: whatever needs a restart is named by every reload until there is one.

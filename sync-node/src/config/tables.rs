@@ -2,6 +2,8 @@
 
 #[cfg(feature = "envoy_rls")]
 use super::envoy_rls;
+#[cfg(feature = "haproxy")]
+use super::haproxy;
 use super::reader::{Report, Section};
 #[cfg(feature = "redis")]
 use super::redis;
@@ -59,6 +61,8 @@ pub(super) struct Tables {
     pub(super) envoy_rls: Option<super::EnvoyRls>,
     #[cfg(feature = "redis")]
     pub(super) redis: Option<super::Redis>,
+    #[cfg(feature = "haproxy")]
+    pub(super) haproxy_peers: Option<super::HaproxyPeers>,
 }
 
 pub(super) fn read(report: &Report, root: &DeTable<'_>) -> Tables {
@@ -82,7 +86,14 @@ pub(super) fn read(report: &Report, root: &DeTable<'_>) -> Tables {
         "redis",
         "needs a program that was built with the feature `redis`; use such a one, or remove the table",
     );
-    if !["zone_sync", "api", "envoy_rls", "redis"].into_iter().any(|table| root.has(table)) {
+    #[cfg(feature = "haproxy")]
+    let haproxy_table = root.table("haproxy_peers");
+    #[cfg(not(feature = "haproxy"))]
+    root.refuse(
+        "haproxy_peers",
+        "needs a program that was built with the feature `haproxy`; use such a one, or remove the table",
+    );
+    if !["zone_sync", "api", "envoy_rls", "haproxy_peers", "redis"].into_iter().any(|table| root.has(table)) {
         report
             .problem(0, "neither [zone_sync] nor [api]: the node would have nothing to do; add one of them");
     }
@@ -111,6 +122,9 @@ pub(super) fn read(report: &Report, root: &DeTable<'_>) -> Tables {
     #[cfg(feature = "redis")]
     let redis = redis_table
         .map(|table| redis::redis(table, &taken.of_kind("keyval_zone"), &taken.of_kind("limit_req_zone")));
+    #[cfg(feature = "haproxy")]
+    let haproxy_peers = haproxy_table
+        .map(|table| haproxy::haproxy(table, &taken.of_kind("sticky_zone"), &taken.of_kind("keyval_zone")));
     root.finish();
     Tables {
         name: name.unwrap_or_default(),
@@ -125,6 +139,8 @@ pub(super) fn read(report: &Report, root: &DeTable<'_>) -> Tables {
         envoy_rls,
         #[cfg(feature = "redis")]
         redis,
+        #[cfg(feature = "haproxy")]
+        haproxy_peers,
     }
 }
 
@@ -341,7 +357,7 @@ impl Taken {
     }
 
     /// The names of the zones of a kind.
-    #[cfg(any(feature = "envoy_rls", feature = "redis"))]
+    #[cfg(any(feature = "envoy_rls", feature = "haproxy", feature = "redis"))]
     fn of_kind(&self, kind: &str) -> std::collections::BTreeSet<String> {
         let names = self.names.iter().filter(|(_, (known, _))| *known == kind);
         names.map(|(name, _)| name.clone()).collect()

@@ -34,7 +34,7 @@ impl Counters {
     }
 
     /// Counts requests of a door that answers many at once, so many of them with an error.
-    #[cfg(feature = "redis")]
+    #[cfg(any(feature = "haproxy", feature = "redis"))]
     pub(crate) fn answered(&self, requests: u64, errors: u64) {
         self.requests.fetch_add(requests, Relaxed);
         if errors > 0 {

@@ -139,3 +139,34 @@ fn a_forgotten_session_stays_forgotten() {
     assert_eq!(zone.sweep(at(174), 10), 1);
     assert_eq!(zone.stats().tombstones, 0);
 }
+
+#[test]
+fn a_reader_is_told_what_has_changed_since_it_came_by() {
+    let zone = zone();
+    let mut seen = Seen::default();
+    let changed = |seen: &mut Seen, now| {
+        let mut changed: Vec<_> = zone.changed(seen, now).map(|(key, _)| key.to_vec()).collect();
+        changed.sort();
+        changed
+    };
+    zone.learn("a", "one", at(100)).expect("room");
+    zone.learn("b", "one", at(100)).expect("room");
+    assert_eq!(changed(&mut seen, at(100)), [b"a", b"b"]);
+    assert_eq!(changed(&mut seen, at(100)), [b""; 0]);
+    assert!(zone.lookup("b", at(150)).is_some(), "an access that is recorded");
+    assert_eq!(apply(&zone, at(150), 150, b"two", 150), 1, "what a peer learned");
+    zone.learn("c", "two", at(150)).expect("room");
+    assert!(zone.forget("c", at(150)).expect("a session"), "which is no change to tell");
+    assert_eq!(changed(&mut seen, at(150)), [b"a", b"b"]);
+    // A pass that was left off goes on, and whatever changed behind it is for the next one.
+    for session in ["a", "b", "c"] {
+        zone.learn(session, "three", at(160)).expect("room");
+    }
+    let mut met: Vec<_> = zone.changed(&mut seen, at(160)).take(1).map(|(key, _)| key.to_vec()).collect();
+    assert!(!seen.is_through());
+    met.extend(changed(&mut seen, at(160)));
+    assert!(seen.is_through());
+    met.sort();
+    assert_eq!(met, [b"a", b"b", b"c"]);
+    assert_eq!(seen.slots() % 8, 0);
+}

@@ -10,7 +10,7 @@ use crate::words::{AtomicU64, Ordering, fence};
 
 use super::Table;
 use crate::time::Time;
-use crate::{Origin, Stamp, Value};
+use crate::{Origin, Seen, Stamp, Value};
 
 /// A record as it was found, to be changed only if it is still the same.
 #[derive(Clone, Copy, Debug)]
@@ -219,6 +219,36 @@ impl Table {
             let (found, writer) = self.copy_with_writer(at, &mut key, &mut value)?;
             self.is_live(&found, now).then(|| (at, (key, value, found.header(), writer)))
         })
+    }
+
+    /// Live records in slots that are not as they were when `seen` came by; it goes on from where it was left.
+    ///
+    /// What was seen is noted before the record is read: a change in between is met again.
+    pub(crate) fn changed(
+        &self,
+        seen: &mut Seen,
+        now: Time,
+    ) -> impl Iterator<Item = (Value, Value, Header, Origin)> {
+        seen.words.resize(self.slots(), 0);
+        std::iter::from_fn(move || {
+            while let Some(word) = seen.words.get_mut(seen.next) {
+                let at = seen.next;
+                seen.next += 1;
+                let slot = self.parts.index.load(&self.region, at);
+                if std::mem::replace(word, slot.raw()) == slot.raw() || slot.state() != SlotState::Live {
+                    continue;
+                }
+                let (mut key, mut value) = (Value::new(), Value::new());
+                if let Some((found, writer)) = self.copy_with_writer(at, &mut key, &mut value)
+                    && self.is_live(&found, now)
+                {
+                    return Some((key, value, found.header(), writer));
+                }
+            }
+            seen.next = 0;
+            None
+        })
+        .fuse()
     }
 
     fn live_at<R>(&self, at: usize, mut f: impl FnMut(Block<'_>, Head) -> R) -> Option<(Slot, R)> {

@@ -1,7 +1,7 @@
 //! The cluster harness: what an operator feels, measured on real sockets of this machine, beside Redis replication or HAProxy's
 //! peers at the same work in the same run.
 //!
-//! A [scenario](scenario) knows nothing of who runs it: it drives a [`Cluster`](contestant::Cluster), and [`ours`], [`redis`]
+//! A [scenario] knows nothing of who runs it: it drives a [`Cluster`](contestant::Cluster), and [`ours`], [`redis`]
 //! and [`haproxy`] are three of them. Runs of both sides take turns, so that what else the machine does hits both.
 
 mod contestant;
