@@ -42,6 +42,9 @@ const STEPS: [Step; 12] = [
         why: "the lints of the workspace, for tests and benches too",
         environment: &[],
         commands: &[
+            // The two other workspaces lock this one's dependencies too: said here in a second, not after half an hour.
+            "cargo fetch --locked --manifest-path fuzz/Cargo.toml",
+            "cargo fetch --locked --manifest-path examples/Cargo.toml",
             "cargo clippy --locked --workspace --all-targets -- -D warnings",
             // As a program takes it that opens no further doors.
             "cargo clippy --locked --package sync-node --no-default-features -- -D warnings",
