@@ -156,8 +156,8 @@ impl NodeBuilder {
         self
     }
 
-    /// Per zone: at most `number` published batches of at most `size` bytes are kept for peers that lag, 1 KiB at the least. A record
-    /// must fit one batch. Memory: number × size per zone. Default 256 of 16 KiB.
+    /// Per zone: `number` published batches of at most `size` bytes, 1 KiB at the least, are kept for peers that lag, or as many smaller ones as take no more
+    /// memory. A record must fit one batch. Memory: number × size per zone. Default 256 of 16 KiB.
     pub fn buffers(mut self, number: usize, size: usize) -> Self {
         self.buffers = (number, size);
         self

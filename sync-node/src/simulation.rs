@@ -305,10 +305,9 @@ impl Node {
 
     /// How full its queues are.
     pub fn backlogs(&self) -> Vec<Backlog> {
-        let logs = self.shared.zones.iter().map(|zone| Backlog {
-            what: "batches in the log of a zone",
-            held: zone.log.lock().len(),
-            bound: self.shared.settings.log_batches,
+        let logs = self.shared.zones.iter().map(|zone| {
+            let (held, bound) = zone.log.lock().bytes();
+            Backlog { what: "bytes in the log of a zone", held, bound }
         });
         let control = |held| Backlog { what: "control frames for a peer", held, bound: CONTROL_FRAMES_MAX };
         let links = self.links.values().flat_map(|entry| match &entry.life {

@@ -314,3 +314,21 @@ fn every_package_obeys_the_lints_of_the_workspace() {
     let lints = of_workspace["workspace"]["lints"].as_table().expect("lints");
     check(&manifests, |_, text| missing_lints(text, lints));
 }
+
+/// `cargo xtask mutations` takes too long for each change; that a change has left a mutation behind shows at once.
+#[test]
+fn mutations_apply_to_what_they_change() {
+    let mut patches: Vec<_> =
+        files().into_iter().filter(|(path, _)| path.starts_with("tests/mutations")).collect();
+    patches.sort();
+    assert!(!patches.is_empty(), "no mutations");
+    for (path, _) in patches {
+        let applied = std::process::Command::new("git")
+            .args(["apply", "--check", "--whitespace=nowarn"])
+            .arg(&path)
+            .current_dir(root())
+            .output()
+            .expect("git");
+        assert!(applied.status.success(), "{}: {}", path.display(), String::from_utf8_lossy(&applied.stderr));
+    }
+}

@@ -55,8 +55,8 @@ pub struct ZoneSync {
     pub ssl: Option<Ssl>,
 }
 
-/// `buffers = { number, size }`: how many encoded batches a zone keeps for its links, and how large each may be. A link that falls further
-/// behind than `number` batches changes to catch-up. Costs up to `number` × `size` bytes for each zone.
+/// `buffers = { number, size }`: how many encoded batches a zone keeps for its links, and how large each may be; of smaller ones it keeps as many as take no
+/// more memory. A link that falls further behind changes to catch-up. Costs up to `number` × `size` bytes for each zone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Buffers {

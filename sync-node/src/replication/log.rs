@@ -27,6 +27,13 @@ pub(crate) struct Published {
     pub(crate) at: Duration,
 }
 
+impl Published {
+    /// What it takes of memory.
+    fn bytes(&self) -> usize {
+        self.frame.len() + size_of::<Self>()
+    }
+}
+
 /// What a link that has come to a certain sequence sends next.
 #[derive(Debug)]
 pub(crate) enum Next<'a> {
@@ -42,7 +49,8 @@ pub(crate) struct Log {
     zone: u32,
     sender: Origin,
     batches: VecDeque<Published>,
-    batches_max: usize,
+    bytes: usize,
+    bytes_max: usize,
     batch_bytes: usize,
     through_seq: u64,
     passes_begun: u64,
@@ -50,20 +58,21 @@ pub(crate) struct Log {
 }
 
 impl Log {
-    /// `zone` is the id that the batches carry, `through_seq` what it has published before; at most `batches_max` batches of
-    /// at most `batch_bytes` each are kept.
+    /// `zone` is the id that the batches carry, `through_seq` what it has published before. The room is that of `batches` batches of `batch_bytes`, the most
+    /// that one may have; of smaller ones it holds more, and the last one whatever it takes.
     pub(crate) fn new(
         zone: u32,
         sender: Origin,
         through_seq: u64,
-        batches_max: usize,
+        batches: usize,
         batch_bytes: usize,
     ) -> Self {
         Self {
             zone,
             sender,
             batches: VecDeque::new(),
-            batches_max,
+            bytes: 0,
+            bytes_max: batches.saturating_mul(batch_bytes),
             batch_bytes,
             through_seq,
             passes_begun: 0,
@@ -127,25 +136,31 @@ impl Log {
     }
 
     fn push(&mut self, batch: Published) {
-        if self.batches.len() == self.batches_max {
-            self.batches.pop_front();
-        }
+        self.bytes += batch.bytes();
+        while self.bytes > self.bytes_max && self.forget_oldest() {}
         self.through_seq = batch.through_seq;
         self.batches.push_back(batch);
+    }
+
+    /// False if there is none.
+    fn forget_oldest(&mut self) -> bool {
+        let oldest = self.batches.pop_front();
+        self.bytes -= oldest.as_ref().map_or(0, Published::bytes);
+        oldest.is_some()
     }
 
     /// Forgets batches that are so old that a record of theirs may have been removed and its tombstone forgotten, or soon will be, when removals are remembered
     /// for `retention`: to whoever does not know them, a catch-up says what is left. For the time that a batch is under way there is the other half of it.
     pub(crate) fn forget_old(&mut self, now: Now, retention: Duration) {
         while self.batches.front().is_some_and(|batch| batch.at + retention / 2 < now.elapsed) {
-            self.batches.pop_front();
+            self.forget_oldest();
         }
     }
 
-    /// How many batches it holds.
+    /// How many bytes it takes, and the most that it may take.
     #[cfg(feature = "simulation")]
-    pub(crate) fn len(&self) -> usize {
-        self.batches.len()
+    pub(crate) fn bytes(&self) -> (usize, usize) {
+        (self.bytes, self.bytes_max.max(self.batch_bytes + size_of::<Published>()))
     }
 
     /// What comes after `seq`.
@@ -168,5 +183,49 @@ impl Log {
     /// When the oldest batch that `acknowledged_seq` does not cover was published, if it is still known.
     pub(crate) fn waiting_since(&self, acknowledged_seq: u64) -> Option<Duration> {
         self.batches.get(self.batches.partition_point(|b| b.through_seq <= acknowledged_seq)).map(|b| b.at)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use sync_store::{Expiry, KeyvalZone, Time};
+
+    use super::*;
+
+    #[test]
+    fn small_batches_share_the_room_of_large_ones() {
+        const BATCHES: usize = 4;
+        const BATCH_BYTES: usize = 1024;
+        let origin = Origin::from_raw(1).expect("not 0");
+        let zone = KeyvalZone::builder("kv").size(1 << 20).origin(origin).build().expect("a zone");
+        let mut log = Log::new(0, origin, 0, BATCHES, BATCH_BYTES);
+        let now = Now { time: Time::from_millis(1_700_000_000_000), elapsed: Duration::ZERO };
+        let mut published = 0;
+        while matches!(log.next_after(0), Next::Batch(_) | Next::UpToDate) {
+            zone.set(format!("{published}"), "value", now.time, Expiry::Never).expect("room");
+            assert!(log.publish(&zone, now, &mut |_| ()));
+            published += 1;
+            let bytes: usize = log.batches.iter().map(Published::bytes).sum();
+            assert_eq!(bytes, log.bytes);
+            assert!(bytes <= BATCHES * BATCH_BYTES, "{bytes} bytes after {published} batches");
+        }
+        assert!(published > 4 * BATCHES, "{published} batches of one record");
+        // One that takes more than all room is kept nevertheless: links have to get it.
+        let mut log = Log::new(0, origin, 0, 1, 8);
+        log.push(Published {
+            from_seq_excluded: 0,
+            through_seq: 1,
+            frame: Bytes::from_static(&[0; 100]),
+            at: now.elapsed,
+        });
+        assert!(matches!(log.next_after(0), Next::Batch(_)));
+        log.push(Published {
+            from_seq_excluded: 1,
+            through_seq: 2,
+            frame: Bytes::from_static(&[0; 100]),
+            at: now.elapsed,
+        });
+        assert!(matches!(log.next_after(0), Next::Gone));
+        assert!(matches!(log.next_after(1), Next::Batch(_)));
     }
 }

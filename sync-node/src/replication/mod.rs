@@ -75,7 +75,7 @@ pub(crate) struct Identity {
 pub(crate) struct Settings {
     /// Time between heartbeats: a third of `timeout`, so that two may be lost.
     pub(crate) heartbeat_interval: Duration,
-    /// Batches kept per zone (`buffers.number`).
+    /// So many of the largest batches, or more smaller ones, are kept per zone (`buffers.number`).
     pub(crate) log_batches: usize,
     /// Largest encoded batch in bytes, its length prefix included (`buffers.size`).
     pub(crate) batch_bytes: usize,

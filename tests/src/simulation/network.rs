@@ -10,6 +10,7 @@ use bytes::Bytes;
 use rand::Rng;
 use rand::rngs::SmallRng;
 use sync_node::simulation::LinkId;
+use sync_store::Origin;
 
 use super::plan::{Plan, duration};
 
@@ -73,6 +74,8 @@ pub(super) struct End {
     pub(super) link: LinkId,
     pub(super) phase: Phase,
     pub(super) heard_at: Duration,
+    /// Whose it is, as its Hello said; its last frames may arrive when that node is no more.
+    pub(super) origin: Option<Origin>,
     /// What it sends.
     pipe: Pipe,
 }
@@ -157,7 +160,8 @@ impl Network {
     /// A connection that `from` begins to dial.
     pub(super) fn dial(&mut self, now: Duration, from: Host, link: LinkId, to: Host) -> ConnectionId {
         self.last += 1;
-        let end = |host, link, phase| End { host, link, phase, heard_at: now, pipe: Pipe::default() };
+        let end =
+            |host, link, phase| End { host, link, phase, heard_at: now, origin: None, pipe: Pipe::default() };
         let connection =
             Connection { dialler: end(from, link, Phase::Dialling), accepter: end(to, 0, Phase::Dialling) };
         self.connections.insert(self.last, connection);

@@ -90,10 +90,9 @@ impl World {
                 return Ok(());
             }
         };
-        let sender = self.network.connections.get(&id).map(|connection| connection.end(from).host);
         let Some(connection) = self.network.connections.get(&id) else { return Ok(()) };
         let side = from.other();
-        let end = connection.end(side);
+        let (sender, end) = (connection.end(from).host, connection.end(side));
         let (to, link, phase) = (end.host, end.link, end.phase);
         let moment = self.machines[to].moment_if_up(self.now);
         match (item, phase, moment) {
@@ -126,11 +125,13 @@ impl World {
                     ));
                 }
                 let body = frame.slice(prefix..);
-                let met = match sync_proto::decode(body.clone()) {
-                    Ok(Message::Hello(hello)) => Origin::from_raw(hello.origin),
-                    Ok(Message::Heartbeat(_)) => {
-                        sender.and_then(|host| Some(self.machines[host].node.as_ref()?.origin()))
+                let other = self.network.connections.get_mut(&id).map(|connection| connection.end_mut(from));
+                let met = match (sync_proto::decode(body.clone()), other) {
+                    (Ok(Message::Hello(hello)), Some(other)) => {
+                        other.origin = Origin::from_raw(hello.origin);
+                        other.origin
                     }
+                    (Ok(Message::Heartbeat(_)), Some(other)) => other.origin,
                     _ => None,
                 };
                 if let Some(node) = &mut self.machines[to].node {
@@ -161,7 +162,7 @@ impl World {
         }
         self.touch(to);
         // There is room again in what the sender may have under way.
-        sender.into_iter().for_each(|host| self.touch(host));
+        self.touch(sender);
         Ok(())
     }
 
