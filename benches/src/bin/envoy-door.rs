@@ -80,9 +80,9 @@ struct Envoy {
 
 impl Envoy {
     fn start(program: &str, door: SocketAddr, folder: &std::path::Path) -> Result<Self> {
-        let [plain, limited] = [free()?, free()?];
+        let [plain, limited, app] = [free()?, free()?, free()?];
         let mut text = include_str!("envoy-door.yaml").to_owned();
-        for (name, address) in [("PLAIN", plain), ("LIMITED", limited), ("DOOR", door)] {
+        for (name, address) in [("PLAIN", plain), ("LIMITED", limited), ("APP", app), ("DOOR", door)] {
             text = text.replace(name, &address.port().to_string());
         }
         let file = folder.join("envoy.yaml");
@@ -92,7 +92,7 @@ impl Envoy {
         let child = command.stdin(Stdio::null()).spawn().with_context(|| format!("cannot start {program}"))?;
         let mut envoy = Self { child, plain, limited };
         let begun = Instant::now();
-        while [plain, limited].iter().any(|address| std::net::TcpStream::connect(address).is_err()) {
+        while [plain, limited, app].iter().any(|address| std::net::TcpStream::connect(address).is_err()) {
             if let Some(status) = envoy.child.try_wait()? {
                 bail!("Envoy has ended: {status}");
             }
