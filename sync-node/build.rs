@@ -15,9 +15,10 @@ fn envoy_rls() -> Result<(), Box<dyn Error>> {
 
     println!("cargo::rerun-if-changed={INCLUDE}");
     let mut compiler = protox::Compiler::new([INCLUDE])?;
-    compiler
-        .include_imports(true)
-        .open_files(["envoy/service/ratelimit/v3/rls.proto", "envoy/service/rate_limit_quota/v3/rlqs.proto"])?;
+    compiler.include_imports(true).open_files([
+        "envoy/service/ratelimit/v3/rls.proto",
+        "envoy/service/rate_limit_quota/v3/rlqs.proto",
+    ])?;
     let folder =
         std::path::PathBuf::from(std::env::var_os("OUT_DIR").ok_or("cargo names a folder for output")?);
     // What reflection answers.

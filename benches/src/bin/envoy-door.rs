@@ -89,7 +89,8 @@ impl Envoy {
         std::fs::write(&file, text)?;
         let mut command = Command::new(program);
         command.arg("-c").arg(&file).args(["--disable-hot-restart", "--concurrency", "1", "-l", "error"]);
-        let child = command.stdin(Stdio::null()).spawn().with_context(|| format!("cannot start {program}"))?;
+        let child =
+            command.stdin(Stdio::null()).spawn().with_context(|| format!("cannot start {program}"))?;
         let mut envoy = Self { child, plain, limited };
         let begun = Instant::now();
         while [plain, limited, app].iter().any(|address| std::net::TcpStream::connect(address).is_err()) {
@@ -173,10 +174,8 @@ async fn ask_door(address: SocketAddr, clients: usize) -> Result<Vec<Duration>> 
     let (sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await?;
     tokio::spawn(connection);
     let entry = Entry { key: "remote_address".to_owned(), value: "127.0.0.1".to_owned() };
-    let request = RateLimitRequest {
-        domain: "web".to_owned(),
-        descriptors: vec![Descriptor { entries: vec![entry] }],
-    };
+    let request =
+        RateLimitRequest { domain: "web".to_owned(), descriptors: vec![Descriptor { entries: vec![entry] }] };
     // Not compressed, and the length.
     let mut body = BytesMut::new();
     body.put_u8(0);

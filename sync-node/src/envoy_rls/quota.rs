@@ -235,7 +235,12 @@ impl Bucket {
     }
 
     /// Says an assignment: a new one if there is, else the last one again if it is time to.
-    fn say(&mut self, new: Option<Strategy>, id: &BTreeMap<String, String>, now: Time) -> Option<BucketAction> {
+    fn say(
+        &mut self,
+        new: Option<Strategy>,
+        id: &BTreeMap<String, String>,
+        now: Time,
+    ) -> Option<BucketAction> {
         match (new, &mut self.assigned) {
             (Some(new), assigned) => *assigned = Some((new, now)),
             (None, Some((_, said))) if now.saturating_sub(*said) >= RENEWAL => *said = now,

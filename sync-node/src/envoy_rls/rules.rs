@@ -133,7 +133,11 @@ impl Rules {
 
     /// The limit of a bucket of the quota service, whose entries have no order: of the orders that lead to a limit, the first by the alphabet counts. It is the limit of
     /// the descriptor in that order, with its key.
-    pub(super) fn find_unordered(&self, domain: &str, bucket: &BTreeMap<String, String>) -> Option<Found<'_>> {
+    pub(super) fn find_unordered(
+        &self,
+        domain: &str,
+        bucket: &BTreeMap<String, String>,
+    ) -> Option<Found<'_>> {
         let mut left = bucket.iter().collect();
         let mut ordered = Vec::new();
         if !self.domains.get(domain)?.order(&mut left, &mut ordered) {

@@ -97,7 +97,9 @@ async fn attend(
                 domain.clone_from(&message.domain);
             }
             if domain.is_empty() || !(message.domain.is_empty() || message.domain == domain) {
-                return Err(Status::invalid_argument("a stream has one domain, which its first message names"));
+                return Err(Status::invalid_argument(
+                    "a stream has one domain, which its first message names",
+                ));
             }
             report(inner, quotas, &domain, message)?
         } else {

@@ -12,7 +12,7 @@ const HTTP_PORT: u16 = 8000;
 const APP_PORT: u16 = 3000;
 
 /// An HTTP server that says hello until the test ends.
-fn start_app(listen: &Loopback) {
+pub(crate) fn start_app(listen: &Loopback) {
     let listener = TcpListener::bind(listen.port(APP_PORT)).expect("a free port");
     std::thread::spawn(move || {
         for stream in listener.incoming().flatten() {
@@ -37,14 +37,14 @@ fn start_app(listen: &Loopback) {
 }
 
 /// An Envoy beside a node, and a client of it.
-struct Envoy {
-    http: Api,
+pub(crate) struct Envoy {
+    pub(crate) http: Api,
     _listen: Loopback,
     process: Process,
 }
 
 impl Envoy {
-    fn start(cluster: &Cluster, node: &Node, app: &Loopback, changes: &[(&str, &str)]) -> Self {
+    pub(crate) fn start(cluster: &Cluster, node: &Node, app: &Loopback, changes: &[(&str, &str)]) -> Self {
         let listen = Loopback::claim();
         let address = |address: std::net::SocketAddr| {
             format!("address: {}, port_value: {}", address.ip(), address.port())
