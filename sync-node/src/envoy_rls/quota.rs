@@ -8,7 +8,8 @@
 //! The zone was charged, at any time, for what was reported as let through, `live` and `void`. What an Envoy lets through beyond its allowances (it has none yet, or uses the old one
 //! while the next is on its way) is charged when it is reported.
 //!
-//! Envoy has no allowances, but buckets of tokens that are full when they are new. One of a token a year is one.
+//! Envoy has no allowances, but buckets of tokens; one that gets a token a year is one. A bucket is full if it comes after something that is not a bucket, else Envoy fills it only as far as the
+//! last was filled: so an allowance comes behind a refusal, which nobody sees, since both are carried out at once.
 
 use super::rules::{Found, Measure, Rules};
 use super::schema::{
@@ -38,14 +39,17 @@ const IDLE: Duration = Duration::from_secs(60);
 const FIRST_INTERVAL: Duration = Duration::from_secs(1);
 /// The slowest that Envoy fills a bucket.
 const YEAR: i64 = 365 * 86_400;
-/// Nanoseconds of a duration.
-const SERIALS: i32 = 1_000_000_000;
+/// Of what is left of a limit, one in so many requests stands ready with each Envoy, so that not everything that comes of a sudden is refused.
+const READY: u64 = 4;
+
+/// What a bucket is named by.
+type Id = BTreeMap<String, String>;
 
 /// The buckets of one stream.
 #[derive(Debug)]
 pub(super) struct Quotas {
     zone: Arc<LimitZone>,
-    buckets: BTreeMap<BTreeMap<String, String>, Bucket>,
+    buckets: BTreeMap<Id, Bucket>,
 }
 
 #[derive(Debug)]
@@ -65,8 +69,6 @@ struct Bucket {
     busy: Time,
     /// What was assigned, and when it was last said; `None`: nothing yet.
     assigned: Option<(Strategy, Time)>,
-    /// Tells assignments of equal size apart, or Envoy takes the second for the first prolonged.
-    serial: i32,
 }
 
 /// What a bucket may do.
@@ -114,6 +116,10 @@ impl Limit {
         zone.check(&self.key, &check, now)
     }
 
+    fn left(&self, zone: &LimitZone, now: Time) -> u64 {
+        self.check(zone, 0, self.capacity(), now).remaining()
+    }
+
     /// Charges so many requests, or as many as are left; answers how many.
     fn take(&self, zone: &LimitZone, wanted: u64, capacity: u64, now: Time) -> u64 {
         let left = self.check(zone, 0, capacity, now).remaining();
@@ -148,7 +154,6 @@ impl Bucket {
             reported: None,
             busy: now,
             assigned: None,
-            serial: 0,
         }
     }
 
@@ -185,9 +190,10 @@ impl Bucket {
         (self.live, self.void) = (0, 0);
     }
 
-    /// What it should have until the next report: twice what it used between the last two.
-    fn wanted(&self) -> u64 {
-        self.demand.saturating_mul(2).max(1)
+    /// What it should have until the next report: twice what it used between the last two, or what stands ready.
+    fn wanted(&self, left: u64) -> u64 {
+        let ready = left.saturating_add(self.live + self.void).div_ceil(READY);
+        self.demand.saturating_mul(2).max(ready).max(1)
     }
 
     /// Whether the allowance is used up, if requests come as they did.
@@ -198,16 +204,16 @@ impl Bucket {
     }
 
     /// A new assignment, if there is one to be made.
-    fn assign(&mut self, zone: &LimitZone, now: Time) -> Option<Strategy> {
+    fn assign(&mut self, zone: &LimitZone, is_short: bool, now: Time) -> Option<Strategy> {
         let strategy = match &self.terms {
             Terms::Open(_) => blanket(BlanketRule::AllowAll),
             Terms::Closed => blanket(BlanketRule::DenyAll),
             Terms::Limited(limit) => {
-                let wanted = self.wanted();
+                let wanted = self.wanted(limit.left(zone, now));
                 let allowance = if self.live > wanted {
                     self.void += self.live - wanted;
                     wanted
-                } else {
+                } else if is_short {
                     // An Envoy that says nothing any more is not given more and more.
                     let more = wanted.saturating_sub(self.live + self.void);
                     let taken = limit.take(zone, more, limit.capacity(), now);
@@ -215,17 +221,18 @@ impl Bucket {
                         self.void += self.live;
                     }
                     taken
+                } else {
+                    0
                 };
                 match u32::try_from(allowance).unwrap_or(u32::MAX) {
                     0 if self.assigned.is_some() => return None,
                     0 => blanket(BlanketRule::DenyAll),
                     allowance => {
                         (self.live, self.changed) = (allowance.into(), now);
-                        self.serial = (self.serial + 1) % SERIALS;
                         Strategy::TokenBucket(TokenBucket {
                             max_tokens: allowance,
                             tokens_per_fill: Some(1),
-                            fill_interval: Some(prost_types::Duration { seconds: YEAR, nanos: self.serial }),
+                            fill_interval: Some(prost_types::Duration { seconds: YEAR, nanos: 0 }),
                         })
                     }
                 }
@@ -235,23 +242,22 @@ impl Bucket {
     }
 
     /// Says an assignment: a new one if there is, else the last one again if it is time to.
-    fn say(
-        &mut self,
-        new: Option<Strategy>,
-        id: &BTreeMap<String, String>,
-        now: Time,
-    ) -> Option<BucketAction> {
-        match (new, &mut self.assigned) {
-            (Some(new), assigned) => *assigned = Some((new, now)),
-            (None, Some((_, said))) if now.saturating_sub(*said) >= RENEWAL => *said = now,
-            (None, _) => return None,
-        }
-        let (strategy, _) = self.assigned.as_ref()?;
-        let assignment = QuotaAssignmentAction {
-            assignment_time_to_live: Some(prost_types::Duration { seconds: LIFE.as_secs() as i64, nanos: 0 }),
-            rate_limit_strategy: Some(RateLimitStrategy { strategy: Some(*strategy) }),
+    fn say(&mut self, new: Option<Strategy>, id: &Id, now: Time, actions: &mut Vec<BucketAction>) {
+        let strategy = match (new, &mut self.assigned) {
+            (Some(new), assigned) => {
+                if let Some((Strategy::TokenBucket(_), _)) = assigned {
+                    actions.push(assignment(id, blanket(BlanketRule::DenyAll)));
+                }
+                *assigned = Some((new, now));
+                new
+            }
+            (None, Some((last, said))) if now.saturating_sub(*said) >= RENEWAL => {
+                *said = now;
+                *last
+            }
+            (None, _) => return,
         };
-        Some(action(id, Action::QuotaAssignmentAction(assignment)))
+        actions.push(assignment(id, strategy));
     }
 }
 
@@ -259,7 +265,15 @@ fn blanket(rule: BlanketRule) -> Strategy {
     Strategy::BlanketRule(rule.into())
 }
 
-fn action(id: &BTreeMap<String, String>, action: Action) -> BucketAction {
+fn assignment(id: &Id, strategy: Strategy) -> BucketAction {
+    let assignment = QuotaAssignmentAction {
+        assignment_time_to_live: Some(prost_types::Duration { seconds: LIFE.as_secs() as i64, nanos: 0 }),
+        rate_limit_strategy: Some(RateLimitStrategy { strategy: Some(strategy) }),
+    };
+    action(id, Action::QuotaAssignmentAction(assignment))
+}
+
+fn action(id: &Id, action: Action) -> BucketAction {
     BucketAction { bucket_id: Some(BucketId { bucket: id.clone() }), bucket_action: Some(action) }
 }
 
@@ -268,23 +282,24 @@ impl Quotas {
         Self { zone, buckets: BTreeMap::new() }
     }
 
-    /// Takes note of what an Envoy says of one bucket; answers what it shall do.
+    /// Takes note of what an Envoy says of one bucket, and adds what it shall do.
     pub(super) fn report(
         &mut self,
         rules: &Rules,
         domain: &str,
         usage: BucketQuotaUsage,
         now: Time,
-    ) -> Option<BucketAction> {
-        let id = usage.bucket_id?.bucket;
+        actions: &mut Vec<BucketAction>,
+    ) {
+        let Some(BucketId { bucket: id }) = usage.bucket_id else { return };
         let bytes: usize = id.iter().map(|(key, value)| key.len() + value.len()).sum();
         if !(1..=ENTRIES_MAX).contains(&id.len()) || bytes > ID_MAX {
-            return None;
+            return;
         }
         let terms = Terms::new(rules.find_unordered(domain, &id), self.zone.is_dry_run());
         let is_full = self.buckets.len() >= BUCKETS_MAX;
         let mut entry = match self.buckets.entry(id) {
-            Entry::Vacant(_) if is_full => return None,
+            Entry::Vacant(_) if is_full => return,
             Entry::Vacant(vacant) => vacant.insert_entry(Bucket::new(terms.clone(), now)),
             Entry::Occupied(occupied) => occupied,
         };
@@ -294,30 +309,26 @@ impl Quotas {
         if now.saturating_sub(bucket.busy) >= IDLE {
             bucket.close(&self.zone, now);
             entry.remove();
-            return Some(action(&id, Action::AbandonAction(AbandonAction {})));
+            actions.push(action(&id, Action::AbandonAction(AbandonAction {})));
+            return;
         }
         if bucket.terms != terms {
             bucket.close(&self.zone, now);
             (bucket.terms, bucket.assigned) = (terms, None);
         }
-        let has_enough = (bucket.demand..=bucket.wanted()).contains(&bucket.live) && bucket.live > 0;
-        let is_fixed = !matches!(bucket.terms, Terms::Limited(_));
-        let new = match bucket.assigned {
-            Some(_) if is_fixed || has_enough => None,
-            _ => bucket.assign(&self.zone, now),
-        };
-        bucket.say(new, &id, now)
+        let is_settled = bucket.assigned.is_some() && !matches!(bucket.terms, Terms::Limited(_));
+        let is_short = bucket.live == 0 || bucket.live < bucket.demand;
+        let new = if is_settled { None } else { bucket.assign(&self.zone, is_short, now) };
+        bucket.say(new, &id, now, actions);
     }
 
-    /// To be called about ten times a second, at random moments: what buckets shall do whose allowance is used up, and what is to be said again.
-    pub(super) fn tick(&mut self, now: Time) -> Vec<BucketAction> {
-        let zone = &self.zone;
-        let say = |(id, bucket): (&BTreeMap<String, String>, &mut Bucket)| {
+    /// To be called about ten times a second, at random moments: adds what buckets shall do whose allowance is used up, and what is to be said again.
+    pub(super) fn tick(&mut self, now: Time, actions: &mut Vec<BucketAction>) {
+        for (id, bucket) in &mut self.buckets {
             let is_short = matches!(bucket.terms, Terms::Limited(_)) && bucket.is_used_up(now);
-            let new = if is_short { bucket.assign(zone, now) } else { None };
-            bucket.say(new, id, now)
-        };
-        self.buckets.iter_mut().filter_map(say).collect()
+            let new = if is_short { bucket.assign(&self.zone, true, now) } else { None };
+            bucket.say(new, id, now, actions);
+        }
     }
 
     /// Gives back what is not known to be used: the Envoy is gone, or will report what it used after all on another stream.

@@ -108,7 +108,9 @@ async fn attend(
             }
             tick = next_tick();
             let _change = inner.door.begin_change().ok_or_else(stopping)?;
-            quotas.tick(inner.door.node().now())
+            let mut actions = Vec::new();
+            quotas.tick(inner.door.node().now(), &mut actions);
+            actions
         };
         if !actions.is_empty() {
             let answer = RateLimitQuotaResponse { bucket_action: actions };
@@ -130,8 +132,11 @@ fn report(
     let options = inner.options();
     let _change = inner.door.begin_change().ok_or_else(stopping)?;
     let now = inner.door.node().now();
-    let usages = message.bucket_quota_usages.into_iter();
-    Ok(usages.filter_map(|usage| quotas.report(&options.rules, domain, usage, now)).collect())
+    let mut actions = Vec::new();
+    for usage in message.bucket_quota_usages {
+        quotas.report(&options.rules, domain, usage, now, &mut actions);
+    }
+    Ok(actions)
 }
 
 fn stopping() -> Status {

@@ -1,6 +1,7 @@
 use super::super::rules::Rules;
+use super::super::schema::Strategy;
 use super::*;
-use proptest::prelude::*;
+use proptest::prelude::{prop, prop_assert, proptest};
 
 const RULES: &str = "
 domain: web
@@ -27,7 +28,7 @@ fn zone(dry_run: bool) -> Arc<LimitZone> {
     Arc::new(zone.expect("a zone"))
 }
 
-fn id(keys: &[&str]) -> BTreeMap<String, String> {
+fn id(keys: &[&str]) -> Id {
     keys.iter().map(|key| ((*key).to_owned(), "x".to_owned())).collect()
 }
 
@@ -60,12 +61,35 @@ fn strategy(action: BucketAction) -> Strategy {
     }
 }
 
-/// How many requests an assignment admits.
-fn allowance(action: BucketAction) -> u64 {
-    match strategy(action) {
-        Strategy::TokenBucket(bucket) => bucket.max_tokens.into(),
+/// How many requests assignments of one bucket admit: the last counts, and is full only behind a refusal, or as the first.
+fn allowance(actions: Vec<BucketAction>) -> Option<u64> {
+    let mut strategies: Vec<Strategy> = actions.into_iter().map(strategy).collect();
+    match strategies.pop()? {
+        Strategy::TokenBucket(bucket) => {
+            assert!(strategies.iter().all(|before| *before == blanket(BlanketRule::DenyAll)));
+            Some(bucket.max_tokens.into())
+        }
         other => panic!("{other:?}"),
     }
+}
+
+/// The one strategy that is assigned.
+fn only(mut actions: Vec<BucketAction>) -> Option<Strategy> {
+    assert!(actions.len() <= 1, "{actions:?}");
+    actions.pop().map(strategy)
+}
+
+/// What is answered to a report.
+fn report(quotas: &mut Quotas, rules: &Rules, usage: BucketQuotaUsage, ms: u64) -> Vec<BucketAction> {
+    let mut actions = Vec::new();
+    quotas.report(rules, "web", usage, at(ms), &mut actions);
+    actions
+}
+
+fn tick(quotas: &mut Quotas, ms: u64) -> Vec<BucketAction> {
+    let mut actions = Vec::new();
+    quotas.tick(at(ms), &mut actions);
+    actions
 }
 
 /// One Envoy, as it keeps a bucket.
@@ -86,9 +110,15 @@ impl Envoy {
 
     fn obey(&mut self, action: BucketAction) {
         let new = strategy(action);
-        if self.last.replace(new) != Some(new) {
-            self.tokens = if let Strategy::TokenBucket(bucket) = new { bucket.max_tokens.into() } else { 0 };
-        }
+        self.tokens = match (self.last.replace(new), new) {
+            (last, new) if last == Some(new) => self.tokens,
+            // The part of it that was left of the last.
+            (Some(Strategy::TokenBucket(last)), Strategy::TokenBucket(new)) => {
+                u64::from(new.max_tokens) * self.tokens / u64::from(last.max_tokens)
+            }
+            (_, Strategy::TokenBucket(new)) => new.max_tokens.into(),
+            (_, Strategy::BlanketRule(_)) => 0,
+        };
     }
 
     fn request(&mut self, times: u64) {
@@ -99,18 +129,14 @@ impl Envoy {
         self.denied += times - passed;
     }
 
-    fn report(&mut self, now: Time) {
+    fn report(&mut self, ms: u64) {
         let usage = usage("fast", self.allowed, self.denied);
         (self.allowed, self.denied) = (0, 0);
-        if let Some(action) = self.quotas.report(&rules(), "web", usage, now) {
-            self.obey(action);
-        }
+        report(&mut self.quotas, &rules(), usage, ms).into_iter().for_each(|action| self.obey(action));
     }
 
-    fn tick(&mut self, now: Time) {
-        for action in self.quotas.tick(now) {
-            self.obey(action);
-        }
+    fn tick(&mut self, ms: u64) {
+        tick(&mut self.quotas, ms).into_iter().for_each(|action| self.obey(action));
     }
 }
 
@@ -118,36 +144,36 @@ impl Envoy {
 fn an_allowance_is_charged_and_what_was_not_used_is_given_back() {
     let (zone, rules) = (zone(false), rules());
     let mut quotas = Quotas::new(Arc::clone(&zone));
-    let mut report = |allowed, denied, ms| {
-        quotas.report(&rules, "web", usage("hundred", allowed, denied), at(ms)).map(allowance)
-    };
-    // The request that was let through without an assignment counts.
-    assert_eq!(report(1, 0, 0), Some(2));
-    assert_eq!(left(&zone, "hundred", at(0)), 97);
-    assert_eq!(report(2, 18, 1000), Some(40));
-    assert_eq!(left(&zone, "hundred", at(1000)), 57);
-    // Half of it was used, and would do again: twice that is enough until the next report.
-    assert_eq!(report(20, 0, 2000), None);
+    let mut after =
+        |allowed, denied, ms| allowance(report(&mut quotas, &rules, usage("hundred", allowed, denied), ms));
+    // The request that was let through without an assignment counts. A quarter of what is left stands ready.
+    assert_eq!(after(1, 0, 0), Some(25));
+    assert_eq!(left(&zone, "hundred", at(0)), 74);
+    // It wants more: 2 times 28, besides the 5 that it has, which it may use until it hears of the others.
+    assert_eq!(after(20, 8, 1000), Some(51));
+    assert_eq!(left(&zone, "hundred", at(1000)), 23);
+    // It has enough to do the same again; the 5 are given back.
+    assert_eq!(after(20, 0, 2000), None);
+    assert_eq!(left(&zone, "hundred", at(2000)), 28);
     // Much less was used: it shrinks, and the rest is given back as soon as it cannot be used any more.
-    assert_eq!(report(1, 0, 3000), Some(2));
-    assert_eq!(left(&zone, "hundred", at(3000)), 57);
-    assert_eq!(report(1, 0, 4000), None);
-    assert_eq!(left(&zone, "hundred", at(4000)), 100 - 25 - 1);
+    assert_eq!(after(1, 0, 3000), Some(15));
+    assert_eq!(left(&zone, "hundred", at(3000)), 28);
+    assert_eq!(after(0, 0, 4000), None);
+    assert_eq!(left(&zone, "hundred", at(4000)), 28 + 15);
     quotas.close(at(4000));
-    assert_eq!(left(&zone, "hundred", at(4000)), 100 - 25);
+    assert_eq!(left(&zone, "hundred", at(4000)), 100 - 42);
 }
 
 #[test]
 fn an_envoy_that_has_nothing_left_is_told_so_once_and_given_more_when_there_is_more() {
     let (zone, rules) = (zone(false), rules());
     let (mut one, mut other) = (Quotas::new(Arc::clone(&zone)), Quotas::new(Arc::clone(&zone)));
-    let full = one.report(&rules, "web", usage("fast", 0, 1000), at(0)).map(allowance);
-    assert_eq!(full, Some(100));
-    let denied = other.report(&rules, "web", usage("fast", 1, 0), at(0)).map(strategy);
+    assert_eq!(allowance(report(&mut one, &rules, usage("fast", 0, 1000), 0)), Some(100));
+    let denied = only(report(&mut other, &rules, usage("fast", 1, 0), 0));
     assert_eq!(denied, Some(blanket(BlanketRule::DenyAll)));
     // The one that was let through beyond all allowances was charged as well.
-    assert_eq!(other.tick(at(10)).len(), 0);
-    assert_eq!(other.tick(at(20)).into_iter().map(allowance).collect::<Vec<_>>(), [1]);
+    assert_eq!(tick(&mut other, 10).len(), 0);
+    assert_eq!(allowance(tick(&mut other, 20)), Some(1));
 }
 
 #[test]
@@ -163,10 +189,10 @@ fn envoys_that_want_all_get_equal_parts_and_one_that_wants_less_gets_what_it_wan
                 envoy.request(1);
             }
             if ms % 1000 == 0 {
-                envoy.report(at(ms));
+                envoy.report(ms);
             }
             if ms >= ticks[n] {
-                envoy.tick(at(ms));
+                envoy.tick(ms);
                 random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
                 ticks[n] = ms + 50 + (random >> 33) % 101;
             }
@@ -191,9 +217,9 @@ fn what_is_not_limited_is_told_so_and_counted_if_there_is_a_limit() {
     ] {
         let zone = zone(dry_run);
         let mut quotas = Quotas::new(Arc::clone(&zone));
-        let told = quotas.report(&rules, "web", usage(key, 3, 0), at(0)).map(strategy);
+        let told = only(report(&mut quotas, &rules, usage(key, 3, 0), 0));
         assert_eq!(told, Some(blanket(rule)), "{key}");
-        assert!(quotas.report(&rules, "web", usage(key, 2, 0), at(1000)).is_none());
+        assert!(report(&mut quotas, &rules, usage(key, 2, 0), 1000).is_empty());
         if ["shadow", "hundred"].contains(&key) {
             assert_eq!(left(&zone, key, at(1000)), 95, "{key}");
         }
@@ -214,14 +240,15 @@ fn entries_of_a_bucket_have_no_order() {
 fn assignments_are_prolonged_and_buckets_without_requests_are_given_up() {
     let (zone, rules) = (zone(false), rules());
     let mut quotas = Quotas::new(Arc::clone(&zone));
-    let first = quotas.report(&rules, "web", usage("hundred", 0, 5), at(0)).map(strategy);
-    assert!(quotas.report(&rules, "web", usage("hundred", 0, 5), at(1000)).is_none());
-    assert_eq!(quotas.tick(at(3999)).len(), 0);
-    assert_eq!(quotas.tick(at(4000)).pop().map(strategy), first);
-    assert_eq!(quotas.tick(at(4100)).len(), 0);
-    // One stays ready, for a while.
-    assert_eq!(quotas.report(&rules, "web", usage("hundred", 0, 0), at(5000)).map(allowance), Some(1));
-    let last = quotas.report(&rules, "web", usage("hundred", 0, 0), at(61_000)).and_then(|a| a.bucket_action);
+    let first = only(report(&mut quotas, &rules, usage("hundred", 0, 5), 0));
+    assert!(report(&mut quotas, &rules, usage("hundred", 0, 5), 1000).is_empty());
+    assert_eq!(tick(&mut quotas, 2999).len(), 0);
+    assert_eq!(only(tick(&mut quotas, 4000)), first);
+    assert_eq!(tick(&mut quotas, 4100).len(), 0);
+    // What stands ready stays, for a while.
+    assert!(report(&mut quotas, &rules, usage("hundred", 0, 0), 5000).is_empty());
+    let last =
+        report(&mut quotas, &rules, usage("hundred", 0, 0), 61_000).pop().and_then(|a| a.bucket_action);
     assert_eq!(last, Some(Action::AbandonAction(AbandonAction {})));
     assert_eq!((quotas.buckets.len(), left(&zone, "hundred", at(61_000))), (0, 100));
 }
@@ -230,14 +257,14 @@ fn assignments_are_prolonged_and_buckets_without_requests_are_given_up() {
 fn an_envoy_that_does_not_report_any_more_is_not_given_more_and_more() {
     let (zone, rules) = (zone(false), rules());
     let mut quotas = Quotas::new(Arc::clone(&zone));
-    quotas.report(&rules, "web", usage("fast", 0, 20), at(0));
-    quotas.report(&rules, "web", usage("fast", 20, 0), at(1000));
-    let given: u64 = (1..300)
-        .flat_map(|tick| quotas.tick(at(1000 + tick * 100)))
-        .filter(|action| matches!(action.bucket_action, Some(Action::QuotaAssignmentAction(_))))
-        .count() as u64;
-    // Prolonged every four seconds, and that is all.
-    assert!(given <= 10, "{given}");
+    report(&mut quotas, &rules, usage("fast", 0, 20), 0);
+    report(&mut quotas, &rules, usage("fast", 20, 0), 1000);
+    let mut told = 0;
+    for n in 1..300 {
+        told += tick(&mut quotas, 1000 + n * 100).len();
+    }
+    // It is told the last again every four seconds, and before that a few times that it may a little more.
+    assert!(told <= 20, "{told}");
     assert_eq!(left(&zone, "fast", at(31_000)), 100);
 }
 
@@ -245,9 +272,9 @@ fn an_envoy_that_does_not_report_any_more_is_not_given_more_and_more() {
 fn rules_that_change_begin_anew_with_what_was_not_used_given_back() {
     let zone = zone(false);
     let mut quotas = Quotas::new(Arc::clone(&zone));
-    quotas.report(&rules(), "web", usage("hundred", 0, 30), at(0));
+    report(&mut quotas, &rules(), usage("hundred", 0, 30), 0);
     assert_eq!(left(&zone, "hundred", at(0)), 40);
-    let none = quotas.report(&Rules::default(), "web", usage("hundred", 10, 0), at(1000)).map(strategy);
+    let none = only(report(&mut quotas, &Rules::default(), usage("hundred", 10, 0), 1000));
     assert_eq!(none, Some(blanket(BlanketRule::AllowAll)));
     assert_eq!(left(&zone, "hundred", at(1000)), 90);
 }
@@ -256,20 +283,20 @@ fn rules_that_change_begin_anew_with_what_was_not_used_given_back() {
 fn a_hostile_client_is_bounded() {
     let (zone, rules) = (zone(false), rules());
     let mut quotas = Quotas::new(Arc::clone(&zone));
-    let mut report = |bucket: Option<BTreeMap<String, String>>, allowed| {
+    let mut said = |bucket: Option<Id>, allowed| {
         let usage = BucketQuotaUsage {
             bucket_id: bucket.map(|bucket| BucketId { bucket }),
             num_requests_allowed: allowed,
             num_requests_denied: u64::MAX,
         };
-        quotas.report(&rules, "web", usage, at(0))
+        report(&mut quotas, &rules, usage, 0).len()
     };
-    assert!(report(None, 1).is_none() && report(Some(id(&[])), 1).is_none());
-    assert!(report(Some(id(&["1", "2", "3", "4", "5", "6", "7", "8", "9"])), 1).is_none());
-    assert!(report(Some(id(&[&"k".repeat(ID_MAX)])), 1).is_none());
-    assert!(report(Some(id(&["hundred"])), u64::MAX).is_some());
+    assert_eq!(said(None, 1) + said(Some(id(&[])), 1), 0);
+    assert_eq!(said(Some(id(&["1", "2", "3", "4", "5", "6", "7", "8", "9"])), 1), 0);
+    assert_eq!(said(Some(id(&[&"k".repeat(ID_MAX)])), 1), 0);
+    assert_eq!(said(Some(id(&["hundred"])), u64::MAX), 1);
     for n in 0..2 * BUCKETS_MAX {
-        report(Some(id(&[&n.to_string()])), 1);
+        said(Some(id(&[&n.to_string()])), 1);
     }
     assert_eq!(quotas.buckets.len(), BUCKETS_MAX);
     // A limit is closed by a wrong report, but for no more than an hour beyond the one that it stands for.
@@ -290,8 +317,8 @@ proptest! {
             let envoy = &mut envoys[who];
             match what {
                 0 | 1 => envoy.request(times),
-                2 => envoy.report(at(ms)),
-                _ => envoy.tick(at(ms)),
+                2 => envoy.report(ms),
+                _ => envoy.tick(ms),
             }
             // All of it was charged before.
             let allowed: u64 = envoys.iter().map(|envoy| envoy.allowed_ever).sum();
