@@ -152,14 +152,14 @@ fn an_allowance_is_charged_and_what_was_not_used_is_given_back() {
     // It wants more: 2 times 28, besides the 5 that it has, which it may use until it hears of the others.
     assert_eq!(after(20, 8, 1000), Some(51));
     assert_eq!(left(&zone, "hundred", at(1000)), 23);
-    // It has enough to do the same again; the 5 are given back.
+    // It has enough to do the same again. The 5 count as the first that were used: they may have been.
     assert_eq!(after(20, 0, 2000), None);
-    assert_eq!(left(&zone, "hundred", at(2000)), 28);
+    assert_eq!(left(&zone, "hundred", at(2000)), 23);
     // Much less was used: it shrinks, and the rest is given back as soon as it cannot be used any more.
     assert_eq!(after(1, 0, 3000), Some(15));
-    assert_eq!(left(&zone, "hundred", at(3000)), 28);
+    assert_eq!(left(&zone, "hundred", at(3000)), 23);
     assert_eq!(after(0, 0, 4000), None);
-    assert_eq!(left(&zone, "hundred", at(4000)), 28 + 15);
+    assert_eq!(left(&zone, "hundred", at(4000)), 43);
     quotas.close(at(4000));
     assert_eq!(left(&zone, "hundred", at(4000)), 100 - 42);
 }
@@ -188,7 +188,7 @@ fn envoys_that_want_all_get_equal_parts_and_one_that_wants_less_gets_what_it_wan
             if n < 2 || ms % 100 == 0 {
                 envoy.request(1);
             }
-            if ms % 1000 == 0 {
+            if ms % 1000 == 333 * n as u64 {
                 envoy.report(ms);
             }
             if ms >= ticks[n] {
@@ -201,7 +201,7 @@ fn envoys_that_want_all_get_equal_parts_and_one_that_wants_less_gets_what_it_wan
     let [one, two, modest] = envoys.map(|envoy| envoy.allowed_ever);
     let all = one + two + modest;
     assert!((1900..=2100).contains(&all), "{one} {two} {modest}");
-    assert!(one.abs_diff(two) < all / 10, "{one} {two}");
+    assert!(one.abs_diff(two) < all / 8, "{one} {two}");
     assert!(modest >= 180, "{modest}");
 }
 
