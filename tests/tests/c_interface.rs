@@ -39,6 +39,10 @@ fn a_c_program_has_the_zones_of_a_node() {
             size = "1m"
             type = "ip"
             map_file = "{name}-blocked"
+            [[keyval_zone]]
+            name = "one"
+            size = "1m"
+            map_file = "{name}-one"
             [[sticky_zone]]
             name = "sessions"
             size = "1m"
@@ -113,5 +117,15 @@ fn a_c_program_has_the_zones_of_a_node() {
             let error = String::from_utf8_lossy(&output.stderr).into_owned();
             assert!(output.status.code() == Some(2) && error.contains(part), "{words:?}: {error}");
         }
+
+        // The benchmark does what it says, and checks each answer.
+        let bench = compile(&folder, "bench", library);
+        let output = Command::new(bench)
+            .args(["100", "1000", "a-one", "a-sessions", "a-req"])
+            .current_dir(&folder)
+            .output();
+        let output = output.expect("it runs");
+        let table = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(output.status.success() && table.lines().count() == 5, "{output:?}");
     }
 }

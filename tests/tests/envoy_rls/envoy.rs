@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
 use std::process::Command;
 
-use tests::{Api, Cluster, Loopback, Node, Process, Reply, wait_for};
+use tests::{Api, Cluster, Loopback, Node, Process, Reply, Signal, wait_for};
 
 use crate::{LIMIT, block, config, door, one_node, programs, two_nodes, write_rules};
 
@@ -167,6 +167,24 @@ fn an_envoy_whose_node_is_gone_serves_without_a_limit_or_refuses_as_it_was_told(
     let mut a = cluster.start_with(config(&cluster, "a", &[]));
     [&mut a, &mut b].into_iter().for_each(Node::wait_ready);
     wait_for("the other one to know what was counted meanwhile", LIMIT, || match lenient.get("/").status {
+        429 => Ok(()),
+        status => Err(status.to_string()),
+    });
+}
+
+#[test]
+fn an_envoy_whose_node_hangs_goes_on_after_its_timeout() {
+    let cluster = Cluster::new(&["a"], "");
+    write_rules(&cluster, &block("yaml", 0, &[]));
+    let mut a = one_node(&cluster, &[]);
+    let app = Loopback::claim();
+    start_app(&app);
+    let envoy = Envoy::start(&cluster, &a, &app, &[]);
+    while envoy.get("/").status == 200 {}
+    a.process.signal(Signal::Stop);
+    envoy.get("/").expect(200);
+    a.process.signal(Signal::Continue);
+    wait_for("the limit to be in force again", LIMIT, || match envoy.get("/").status {
         429 => Ok(()),
         status => Err(status.to_string()),
     });
