@@ -6,7 +6,7 @@
 
 use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use benches::limit_zone_size;
@@ -23,6 +23,7 @@ use sync_transport::Address;
 use tokio::net::TcpStream;
 use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 const ROUNDS: usize = 9;
 /// One round of one contender.
