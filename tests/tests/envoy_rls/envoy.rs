@@ -181,9 +181,9 @@ fn an_envoy_whose_node_hangs_goes_on_after_its_timeout() {
     start_app(&app);
     let envoy = Envoy::start(&cluster, &a, &app, &[]);
     while envoy.get("/").status == 200 {}
-    a.process.signal(Signal::Stop);
+    a.signal(Signal::Stop);
     envoy.get("/").expect(200);
-    a.process.signal(Signal::Continue);
+    a.signal(Signal::Continue);
     wait_for("the limit to be in force again", LIMIT, || match envoy.get("/").status {
         429 => Ok(()),
         status => Err(status.to_string()),

@@ -1,9 +1,9 @@
 //! Quotas: Envoys that decide by themselves and report, by the filter of the document.
 
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use tests::{Cluster, Loopback, wait_for};
+use tests::{Cluster, Elapsed, Loopback, wait_for};
 
 use crate::envoy::{Envoy, start_app};
 use crate::{LIMIT, block, config, two_nodes, write_rules};
@@ -33,10 +33,10 @@ fn passes(envoy: &Envoy, key: &str) -> bool {
 
 /// Asks until nothing passes any more; how many passed.
 fn use_up(envoy: &Envoy, key: &str) -> u64 {
-    let (mut passed, mut last) = (0, Instant::now());
-    while last.elapsed() < QUIET {
+    let (mut passed, mut last) = (0, Elapsed::start());
+    while last.get() < QUIET {
         if passes(envoy, key) {
-            (passed, last) = (passed + 1, Instant::now());
+            (passed, last) = (passed + 1, Elapsed::start());
         }
     }
     passed
@@ -44,9 +44,9 @@ fn use_up(envoy: &Envoy, key: &str) -> u64 {
 
 /// How many passed of as many as go in that time.
 fn hammer(envoy: &Envoy, key: &str, time: Duration) -> u64 {
-    let begun = Instant::now();
+    let begun = Elapsed::start();
     let mut passed = 0;
-    while begun.elapsed() < time {
+    while begun.get() < time {
         passed += u64::from(passes(envoy, key));
     }
     passed
@@ -101,12 +101,12 @@ fn envoys_that_want_all_share_a_rate() {
         [0, 1].map(|n: usize| Envoy::start(&cluster, &nodes[n], &app, &[(old.as_str(), new.as_str())]));
     // Until it has been reported how much they want.
     thread::scope(|scope| envoys.iter().for_each(|envoy| _ = scope.spawn(|| hammer(envoy, "one", QUIET))));
-    let begun = Instant::now();
+    let begun = Elapsed::start();
     let passed = thread::scope(|scope| {
         let running = envoys.each_ref().map(|envoy| scope.spawn(|| hammer(envoy, "one", TIME)));
         running.map(|envoy| envoy.join().expect("no panic"))
     });
-    let time = begun.elapsed();
+    let time = begun.get();
     let (all, limit) = (passed[0] + passed[1], (RATE as f64 * time.as_secs_f64()) as u64 + RATE);
     println!("{passed:?} passed in {time:?}, of {limit} that the limit admits");
     // What passes in the first moment, at each, is charged later.
