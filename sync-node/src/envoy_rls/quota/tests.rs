@@ -202,7 +202,8 @@ fn envoys_that_want_all_get_equal_parts_and_one_that_wants_less_gets_what_it_wan
     let all = one + two + modest;
     assert!((1900..=2100).contains(&all), "{one} {two} {modest}");
     assert!(one.abs_diff(two) < all / 8, "{one} {two}");
-    assert!(modest >= 180, "{modest}");
+    // Of 200; it waits for a turn whenever it has used up what it had.
+    assert!(modest >= 160, "{modest}");
 }
 
 #[test]
