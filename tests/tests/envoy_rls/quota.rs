@@ -1,12 +1,13 @@
 //! Quotas: Envoys that decide by themselves and report, by the filter of the document.
 
+use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
-use tests::{Cluster, Elapsed, Loopback, wait_for};
+use tests::{Cluster, Elapsed, Loopback, Process, run, wait_for};
 
 use crate::envoy::{Envoy, start_app};
-use crate::{LIMIT, block, config, two_nodes, write_rules};
+use crate::{LIMIT, block, config, door, one_node, programs, two_nodes, write_rules};
 
 /// An Envoy that has let no request pass for so long is out of quota: Envoy reports every five seconds, whatever its configuration says.
 const QUIET: Duration = Duration::from_secs(12);
@@ -112,4 +113,42 @@ fn envoys_that_want_all_share_a_rate() {
     // What passes in the first moment, at each, is charged later.
     assert!(all <= limit + RATE, "{passed:?} of {limit}");
     assert!(passed.iter().all(|&passed| passed * 5 >= all), "{passed:?}");
+}
+
+/// Reports one bucket, by Google's client, and waits; says what becomes of it.
+const STREAM: &str = r#"
+import sys, threading, grpc
+def field(number, data): return bytes([number << 3 | 2, len(data)]) + data
+entry = field(1, b"api_key") + field(2, b"one")
+usage = field(1, field(1, entry)) + bytes([3 << 3, 1])
+domains = [domain.encode() for domain in sys.argv[2:]]
+def reports():
+    for domain in domains: yield field(1, domain) + field(2, usage)
+    threading.Event().wait()
+channel = grpc.insecure_channel(sys.argv[1])
+call = channel.stream_stream("/envoy.service.rate_limit_quota.v3.RateLimitQuotaService/StreamRateLimitQuotas")
+try:
+    for answer in call(reports()): print("assigned", flush=True)
+except grpc.RpcError as error: print(error.code().name, flush=True)
+sys.stdout.flush()
+import os; os._exit(0)
+"#;
+
+#[test]
+fn a_stream_ends_with_the_node_and_with_nonsense() {
+    let cluster = Cluster::new(&["a"], "");
+    write_rules(&cluster, &block("yaml", 0, &[]));
+    let node = one_node(&cluster, &[]);
+    let command = |domains: &[&str]| {
+        let mut command = Command::new(programs().join("python3"));
+        command.args(["-c", STREAM, &door(&node.config).to_string()]).args(domains);
+        command
+    };
+    assert_eq!(run(&mut command(&[""])), "INVALID_ARGUMENT");
+    assert!(run(&mut command(&["web", "other"])).ends_with("INVALID_ARGUMENT"));
+    let mut stream = Process::start("stream", command(&["web"]), &cluster.directory().join("stream.log"));
+    stream.wait_log("an assignment", LIMIT, |line| line == "assigned");
+    // It keeps nobody waiting.
+    node.quit();
+    stream.wait_log("the end", LIMIT, |line| line == "UNAVAILABLE");
 }
