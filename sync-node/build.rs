@@ -1,4 +1,4 @@
-//! Generates the types and the service of the door for Envoy from Envoy's schema. protox compiles it, so no `protoc` is needed.
+//! Generates the types and the services of the door for Envoy from Envoy's schema. protox compiles it, so no `protoc` is needed.
 
 use std::error::Error;
 
@@ -15,13 +15,18 @@ fn envoy_rls() -> Result<(), Box<dyn Error>> {
 
     println!("cargo::rerun-if-changed={INCLUDE}");
     let mut compiler = protox::Compiler::new([INCLUDE])?;
-    compiler.include_imports(true).open_file("envoy/service/ratelimit/v3/rls.proto")?;
+    compiler.include_imports(true).open_files([
+        "envoy/service/ratelimit/v3/rls.proto",
+        "envoy/service/rate_limit_quota/v3/rlqs.proto",
+    ])?;
     let folder =
         std::path::PathBuf::from(std::env::var_os("OUT_DIR").ok_or("cargo names a folder for output")?);
     // What reflection answers.
     std::fs::write(folder.join("envoy_rls.bin"), compiler.encode_file_descriptor_set())?;
     tonic_prost_build::configure()
         .build_client(false)
+        // The key of a bucket.
+        .btree_map(".envoy.service.rate_limit_quota.v3.BucketId.bucket")
         .include_file("envoy_rls.rs")
         .compile_fds(compiler.file_descriptor_set())?;
     Ok(())

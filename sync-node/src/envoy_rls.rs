@@ -1,11 +1,13 @@
-//! The door for Envoy, and for all that asks a rate limit service as Envoy does: `envoy.service.ratelimit.v3` over gRPC.
+//! The door for Envoy, and for all that asks a rate limit service as Envoy does: `envoy.service.ratelimit.v3` and `envoy.service.rate_limit_quota.v3` over gRPC.
 //!
 //! | module | job |
 //! |---|---|
 //! | `schema` | what is generated from Envoy's schema |
 //! | `rules`, `yaml` | which limit is in force for a descriptor; reading that from files |
 //! | `decide`, `headers` | from a request to its answer; no I/O, no clock |
-//! | `service` | the gRPC services: decisions, health, reflection |
+//! | `quota` | from reports to assignments, of one stream; no I/O, no clock |
+//! | `stream` | streams of reports and assignments, with their time-outs |
+//! | `service` | the gRPC services: decisions, quotas, health, reflection |
 //! | `connection` | HTTP/2 with bounds and time-outs, and who may come in |
 //!
 //! One limit zone counts for all rules, and so for the whole cluster; see `docs/integrations/envoy.md`.
@@ -26,9 +28,11 @@
 mod connection;
 mod decide;
 mod headers;
+mod quota;
 mod rules;
 mod schema;
 mod service;
+mod stream;
 mod yaml;
 
 pub use headers::Form;
@@ -63,7 +67,7 @@ pub struct Options {
     pub users: Option<UsersFile>,
     /// Connections at a time.
     pub connections: usize,
-    /// How long a connection may be without a request; `None`: for ever.
+    /// How long a connection may be without a request, and a stream without a report; `None`: for ever.
     pub timeout: Option<Duration>,
 }
 

@@ -19,7 +19,7 @@
 //!
 //! # async fn example(node: Node) -> Result<(), Box<dyn std::error::Error>> {
 //! let mut options = Options::default();
-//! options.tables.insert("app".to_owned(), Mapping::Sessions { zone: "sessions".to_owned() });
+//! options.tables.insert("app".to_owned(), Mapping::Sessions { zone: "sessions".to_owned(), servers: [].into() });
 //! let listener = Listener::bind(&"127.0.0.1:10000".parse()?).await?;
 //! Haproxy::new(node, options)?.serve(listener, std::future::pending()).await;
 //! # Ok(())
@@ -55,10 +55,12 @@ pub const TIMEOUT: Duration = Duration::from_secs(10);
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Mapping {
-    /// Sessions and their servers, `server_key`, in this sticky zone.
+    /// Sessions and their servers in this sticky zone.
     Sessions {
         /// The sticky zone.
         zone: String,
+        /// The numbers, `server_id`, that servers have by name in the HAProxies of this node; for tables that do not store the name, `server_key`.
+        servers: BTreeMap<String, u32>,
     },
     /// Counters and rates of each HAProxy in this keyval zone, and their sums in another table.
     Counters {

@@ -1,4 +1,4 @@
-// Reads, writes and counts in zones that a node has in mapped files (`map_file`), and times the calls.
+// Reads, writes and counts in zones that a node has in mapped files (`map_file`).
 //
 //   cc -O2 -I sync-store-c/include sync-store-c/examples/zones.c -o zones -L target/release -lsync_store_c
 //   LD_LIBRARY_PATH=target/release ./zones get /dev/shm/blocked 198.51.100.7
@@ -6,7 +6,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "sync_store.h"
 
@@ -21,37 +20,6 @@ static int print(ptrdiff_t length, const char *value, size_t capacity, const cha
     if (length == SYNC_NONE) return 1;
     size_t copied = (size_t)length < capacity ? (size_t)length : capacity;
     printf("%.*s\n", (int)copied, value);
-    return 0;
-}
-
-static double nanoseconds(void) {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return now.tv_sec * 1e9 + now.tv_nsec;
-}
-
-// Keys that are spread over a zone.
-static size_t key_of(unsigned long n, char *key) { return (size_t)sprintf(key, "key:%012lu", n * 2654435761UL % 100000); }
-
-static int bench(const char *keyval_path, const char *limit_path, unsigned long calls) {
-    SyncKeyval *keyval = sync_keyval_attach(keyval_path);
-    if (!keyval) return fail(keyval_path);
-    SyncLimit *limit = sync_limit_attach(limit_path);
-    if (!limit) return fail(limit_path);
-    char key[32], value[64];
-    memset(value, 'v', sizeof value);
-    for (unsigned long n = 0; n < 100000; n++)
-        if (sync_keyval_set(keyval, key, key_of(n, key), value, 32, 0) < 0) return fail("set");
-    double begin = nanoseconds();
-    unsigned long found = 0;
-    for (unsigned long n = 0; n < calls; n++) found += sync_keyval_get(keyval, key, key_of(n, key), value, sizeof value) == 32;
-    double middle = nanoseconds();
-    for (unsigned long n = 0; n < calls; n++) sync_limit_check(limit, key, key_of(n, key), 1, NULL);
-    double end = nanoseconds();
-    if (found != calls) return fprintf(stderr, "%lu of %lu found\n", found, calls), 2;
-    printf("keyval_get %.1f ns\nlimit_check %.1f ns\n", (middle - begin) / calls, (end - middle) / calls);
-    sync_limit_detach(limit);
-    sync_keyval_detach(keyval);
     return 0;
 }
 
@@ -105,7 +73,6 @@ int main(int count, char **words) {
         sync_limit_detach(zone);
         return 0;
     }
-    if (!strcmp(command, "bench") && count == 5) return bench(path, words[3], strtoul(words[4], NULL, 10));
-    fprintf(stderr, "usage: zones get|remove|server FILE KEY | set|learn FILE KEY VALUE | check FILE KEY COST | bench KEYVAL-FILE LIMIT-FILE CALLS\n");
+    fprintf(stderr, "usage: zones get|remove|server FILE KEY | set|learn FILE KEY VALUE | check FILE KEY COST\n");
     return 64;
 }

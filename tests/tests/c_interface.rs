@@ -7,16 +7,16 @@ use std::time::Duration;
 use serde_json::json;
 use tests::{Cluster, c_libraries, root, wait_for};
 
-/// Compiles the example against a library.
-fn compile(directory: &Path, library: &Path) -> PathBuf {
-    let program = directory.join(format!("zones-{}", library.extension().expect("one").display()));
+/// Compiles an example against a library.
+fn compile(directory: &Path, example: &str, library: &Path) -> PathBuf {
+    let program = directory.join(format!("{example}-{}", library.extension().expect("one").display()));
     let folder = root().join("sync-store-c");
     let compiled = Command::new("cc")
         .args(["-std=c11", "-D_POSIX_C_SOURCE=200809L", "-Wall", "-Wextra", "-Werror", "-O1", "-o"])
         .arg(&program)
         .arg("-I")
         .arg(folder.join("include"))
-        .arg(folder.join("examples/zones.c"))
+        .arg(folder.join(format!("examples/{example}.c")))
         .arg(library)
         .args(["-lm", "-lpthread", "-ldl"])
         .arg(format!("-Wl,-rpath,{}", library.parent().expect("a folder").display()))
@@ -39,6 +39,10 @@ fn a_c_program_has_the_zones_of_a_node() {
             size = "1m"
             type = "ip"
             map_file = "{name}-blocked"
+            [[keyval_zone]]
+            name = "one"
+            size = "1m"
+            map_file = "{name}-one"
             [[sticky_zone]]
             name = "sessions"
             size = "1m"
@@ -63,7 +67,7 @@ fn a_c_program_has_the_zones_of_a_node() {
     b.api.add("blocked", "198.51.100.0/24", "spam");
 
     for library in &libraries {
-        let program = compile(&folder, library);
+        let program = compile(&folder, "zones", library);
         let run = |words: &[&str]| -> Output {
             let mut command = Command::new(&program);
             command.args(words).current_dir(&folder).output().expect("it runs")
@@ -113,5 +117,15 @@ fn a_c_program_has_the_zones_of_a_node() {
             let error = String::from_utf8_lossy(&output.stderr).into_owned();
             assert!(output.status.code() == Some(2) && error.contains(part), "{words:?}: {error}");
         }
+
+        // The benchmark does what it says, and checks each answer.
+        let bench = compile(&folder, "bench", library);
+        let output = Command::new(bench)
+            .args(["100", "1000", "a-one", "a-sessions", "a-req"])
+            .current_dir(&folder)
+            .output();
+        let output = output.expect("it runs");
+        let table = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(output.status.success() && table.lines().count() == 5, "{output:?}");
     }
 }

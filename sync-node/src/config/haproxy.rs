@@ -85,9 +85,11 @@ fn tables(
     for (name, mapping) in written {
         let name = table_name(name.get_ref())?;
         let keys = mapping.get_ref().as_table().ok_or_else(wrong)?;
-        if let Some((key, _)) = keys.iter().find(|(key, _)| !["zone", "sum"].contains(&&**key.get_ref())) {
+        if let Some((key, _)) =
+            keys.iter().find(|(key, _)| !["zone", "sum", "servers"].contains(&&**key.get_ref()))
+        {
             let key: &str = key.get_ref();
-            return Err(format!("has {key:?} for {name:?}; a stick-table knows zone and sum"));
+            return Err(format!("has {key:?} for {name:?}; a stick-table knows zone, sum and servers"));
         }
         let zone = keys.get("zone").ok_or_else(|| format!("has no zone for {name:?}; {EXAMPLE}"))?;
         let zone = values::name(zone.get_ref())?;
@@ -97,12 +99,18 @@ fn tables(
                 if !sums.insert(sum.clone()) {
                     return Err(format!("fills {sum:?} with two sums; name another table for one of them"));
                 }
+                if keys.contains_key("servers") {
+                    return Err(format!(
+                        "has `servers` for {name:?}, whose counters have none; leave it out"
+                    ));
+                }
                 known(&zone, keyvals, "keyval_zone", &name)?;
                 Mapping::Counters { zone, sum }
             }
             None => {
                 known(&zone, stickies, "sticky_zone", &name)?;
-                Mapping::Sessions { zone }
+                let servers = keys.get("servers").map(|value| servers(value.get_ref(), &name)).transpose()?;
+                Mapping::Sessions { zone, servers: servers.unwrap_or_default() }
             }
         };
         tables.insert(name, mapping);
@@ -111,6 +119,25 @@ fn tables(
         Some(sum) => Err(format!("fills {sum:?} with sums, which has a zone itself; name another table")),
         None => Ok(tables),
     }
+}
+
+/// Numbers of servers by name; each stands for one.
+fn servers(value: &DeValue<'_>, table: &str) -> Parsed<BTreeMap<String, u32>> {
+    const EXAMPLE: &str = "write servers = { one = 1, two = 2 }, as `id` of the servers says";
+    let wrong = |what: String| format!("has `servers` for {table:?} {what}; {EXAMPLE}");
+    let written = value.as_table().ok_or_else(|| wrong("that are no table".to_owned()))?;
+    let mut servers = BTreeMap::new();
+    for (server, number) in written {
+        let server: &str = server.get_ref();
+        let number = count(number.get_ref()).ok().and_then(|number| u32::try_from(number).ok());
+        let number = number.filter(|number| *number > 0);
+        let number = number.ok_or_else(|| wrong(format!("with a number of {server:?} that cannot be")))?;
+        if servers.values().any(|other| *other == number) {
+            return Err(wrong(format!("with {number} twice")));
+        }
+        servers.insert(server.to_owned(), number);
+    }
+    Ok(servers)
 }
 
 /// A name that an HAProxy gives a table.

@@ -33,7 +33,7 @@ const STREAM_WINDOW: u32 = 64 << 10;
 const CONNECTION_WINDOW: u32 = 256 << 10;
 /// How long a connection may take to its first request.
 const FIRST_REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
-/// How long a request may take, which is its body: a decision waits for nothing.
+/// How long a request may take until its answer begins, which is its body: a decision waits for nothing.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 const GRPC_STATUS: &str = "grpc-status";
 /// How long the end of a connection waits for requests that are under way.
@@ -91,8 +91,11 @@ async fn attend(
     let service = {
         let (inner, traffic) = (Arc::clone(inner), Arc::clone(&traffic));
         let router = TowerToHyperService::new(router);
-        service_fn(move |request| {
-            answer(Arc::clone(&inner), router.clone(), client, Arc::clone(&traffic), request)
+        let stopped = stopped.clone();
+        service_fn(move |mut request: Request<Incoming>| {
+            let under_way = Arc::new(UnderWay::new(Arc::clone(&traffic), stopped.clone()));
+            request.extensions_mut().insert(Arc::clone(&under_way));
+            answer(Arc::clone(&inner), router.clone(), client, under_way, request)
         })
     };
     let connection = http2::Builder::new(TokioExecutor::new())
@@ -138,19 +141,24 @@ impl Traffic {
     }
 }
 
-/// A request that has begun; it ends in whatever way.
-struct UnderWay<'t>(&'t Traffic);
+/// A request that has begun; it ends in whatever way. Among its extensions, for those that go on after their answer has begun.
+#[derive(Debug)]
+pub(super) struct UnderWay {
+    traffic: Arc<Traffic>,
+    /// Whether the door is closing.
+    pub(super) stopped: watch::Receiver<bool>,
+}
 
-impl<'t> UnderWay<'t> {
-    fn new(traffic: &'t Traffic) -> Self {
+impl UnderWay {
+    fn new(traffic: Arc<Traffic>, stopped: watch::Receiver<bool>) -> Self {
         traffic.begun.fetch_add(1, Relaxed);
-        Self(traffic)
+        Self { traffic, stopped }
     }
 }
 
-impl Drop for UnderWay<'_> {
+impl Drop for UnderWay {
     fn drop(&mut self) {
-        self.0.ended.fetch_add(1, Relaxed);
+        self.traffic.ended.fetch_add(1, Relaxed);
     }
 }
 
@@ -159,10 +167,9 @@ async fn answer(
     inner: Arc<Inner>,
     router: TowerToHyperService<Router>,
     client: Client,
-    traffic: Arc<Traffic>,
+    _under_way: Arc<UnderWay>,
     request: Request<Incoming>,
 ) -> Result<Response, Infallible> {
-    let _under_way = UnderWay::new(&traffic);
     let _counted = inner.door.counters().request();
     let answered = async {
         match admit(&inner, client, &request).await {

@@ -7,9 +7,9 @@ mod reader;
 
 pub use reader::RulesError;
 
-use super::schema::{RateLimitDescriptor, Unit, unit};
+use super::schema::{Entry, RateLimitDescriptor, Unit, unit};
 use std::borrow::Cow;
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use sync_store::Rate;
 
 /// The rules of all domains, read from files; an empty set limits nobody.
@@ -130,6 +130,24 @@ impl Rules {
         }
         Ok(last.and_then(|rule| rule.limit.as_ref()).map(|limit| Found { limit: Cow::Borrowed(limit), key }))
     }
+
+    /// The limit of a bucket of the quota service, whose entries have no order: of the orders that lead to a limit, the first by the alphabet counts. It is the limit of
+    /// the descriptor in that order, with its key.
+    pub(super) fn find_unordered(
+        &self,
+        domain: &str,
+        bucket: &BTreeMap<String, String>,
+    ) -> Option<Found<'_>> {
+        let mut left = bucket.iter().collect();
+        let mut ordered = Vec::new();
+        if !self.domains.get(domain)?.order(&mut left, &mut ordered) {
+            return None;
+        }
+        let entry = |(key, value): (&String, &String)| Entry { key: key.clone(), value: value.clone() };
+        let entries = ordered.into_iter().map(entry).collect();
+        // Only a limit that a descriptor brings along can be wrong.
+        self.find(domain, &RateLimitDescriptor { entries, ..RateLimitDescriptor::default() }).ok()?
+    }
 }
 
 impl Level {
@@ -143,6 +161,25 @@ impl Level {
             return Some((rule, Some(prefix)));
         }
         values.any.as_ref().map(|rule| (rule, None))
+    }
+
+    /// Moves entries from `left` to the end of `ordered`, in an order that leads from here to a limit. Answers whether there is one; if not, both are as they were.
+    fn order<'e>(
+        &self,
+        left: &mut Vec<(&'e String, &'e String)>,
+        ordered: &mut Vec<(&'e String, &'e String)>,
+    ) -> bool {
+        for at in 0..left.len() {
+            let (key, value) = left[at];
+            let Some((rule, _)) = self.rule(key, value) else { continue };
+            ordered.push(left.remove(at));
+            if if left.is_empty() { rule.limit.is_some() } else { rule.level.order(left, ordered) } {
+                return true;
+            }
+            ordered.pop();
+            left.insert(at, (key, value));
+        }
+        false
     }
 }
 

@@ -15,12 +15,25 @@ mod generated {
 
 use generated::envoy::r#type::v3::RateLimitUnit;
 
+pub(super) use generated::envoy::service::rate_limit_quota::v3::rate_limit_quota_response::BucketAction;
+pub(super) use generated::envoy::service::rate_limit_quota::v3::rate_limit_quota_response::bucket_action::{
+    AbandonAction, BucketAction as Action, QuotaAssignmentAction,
+};
+pub(super) use generated::envoy::service::rate_limit_quota::v3::rate_limit_quota_service_server::{
+    RateLimitQuotaService, RateLimitQuotaServiceServer,
+};
+pub(super) use generated::envoy::service::rate_limit_quota::v3::rate_limit_quota_usage_reports::BucketQuotaUsage;
+pub(super) use generated::envoy::service::rate_limit_quota::v3::{
+    BucketId, RateLimitQuotaResponse, RateLimitQuotaUsageReports,
+};
+pub(super) use generated::envoy::r#type::v3::rate_limit_strategy::{BlanketRule, Strategy};
+pub(super) use generated::envoy::r#type::v3::{RateLimitStrategy, TokenBucket};
+
 pub(super) use generated::envoy::config::core::v3::HeaderValue;
 pub(super) use generated::envoy::extensions::common::ratelimit::v3::RateLimitDescriptor;
+pub(super) use generated::envoy::extensions::common::ratelimit::v3::rate_limit_descriptor::Entry;
 #[cfg(test)]
-pub(super) use generated::envoy::extensions::common::ratelimit::v3::rate_limit_descriptor::{
-    Entry, RateLimitOverride,
-};
+pub(super) use generated::envoy::extensions::common::ratelimit::v3::rate_limit_descriptor::RateLimitOverride;
 pub(super) use generated::envoy::service::ratelimit::v3::rate_limit_response::rate_limit::Unit;
 pub(super) use generated::envoy::service::ratelimit::v3::rate_limit_response::{
     Code, DescriptorStatus, RateLimit,

@@ -1,10 +1,12 @@
-//! The gRPC services of the door: decisions, and what clients and load balancers ask of any gRPC server: health and reflection.
+//! The gRPC services of the door: decisions, quotas, and what clients and load balancers ask of any gRPC server: health and reflection.
 
 use super::Inner;
 use super::decide::decide;
 use super::schema::{
-    DESCRIPTORS, RateLimitRequest, RateLimitResponse, RateLimitService, RateLimitServiceServer,
+    DESCRIPTORS, RateLimitQuotaServiceServer, RateLimitRequest, RateLimitResponse, RateLimitService,
+    RateLimitServiceServer,
 };
+use super::stream::Quoter;
 use axum::Router;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,10 +20,13 @@ use tonic_health::server::{HealthReporter, HealthService};
 
 /// Bytes of a request. Envoy's have hundreds.
 const REQUEST_MAX: usize = 64 << 10;
+/// Bytes of a message of reports. Envoy's have some hundred for each bucket, and all buckets are in one.
+const REPORTS_MAX: usize = 1 << 20;
 /// How late health may be.
 const HEALTH_INTERVAL: Duration = Duration::from_millis(100);
 
 type Decisions = RateLimitServiceServer<Decider>;
+type Quotas = RateLimitQuotaServiceServer<Quoter>;
 
 /// What all services are by name; health is answered without a password.
 pub(super) const HEALTH_PREFIX: &str = "/grpc.health.v1.Health/";
@@ -39,8 +44,10 @@ pub(super) fn services(inner: &Arc<Inner>) -> (Router, HealthReporter) {
     let v1 = reflection().build_v1().expect("the schema describes itself");
     let v1alpha = reflection().build_v1alpha().expect("the schema describes itself");
     let decisions = Decisions::new(Decider(Arc::clone(inner))).max_decoding_message_size(REQUEST_MAX);
+    let quotas = Quotas::new(Quoter::new(Arc::clone(inner))).max_decoding_message_size(REPORTS_MAX);
     let router = Router::new()
         .route_service(&methods(&decisions), decisions)
+        .route_service(&methods(&quotas), quotas)
         .route_service(&methods(&health), health)
         .route_service(&methods(&v1), v1)
         .route_service(&methods(&v1alpha), v1alpha)
@@ -68,8 +75,8 @@ pub(super) async fn report_health(inner: Arc<Inner>, reporter: HealthReporter) {
             continue;
         }
         let status = if serves { ServingStatus::Serving } else { ServingStatus::NotServing };
-        // As a whole, and by the service that matters.
-        for service in ["", Decisions::NAME] {
+        // As a whole, and by the services that matter.
+        for service in ["", Decisions::NAME, Quotas::NAME] {
             reporter.set_service_status(service, status).await;
         }
     }

@@ -113,9 +113,10 @@ pub(super) fn write(output: &mut Vec<u8>, telling: &mut Telling, data: impl Iter
     }
 }
 
-/// The place in [`DATA_TYPES`] of what says which server an entry belongs to.
-pub(super) fn server_key() -> usize {
-    DATA_TYPES.iter().position(|data_type| data_type.form == Form::Server).unwrap_or(DATA_TYPES.len())
+/// What says which server an entry belongs to, of the fields of a table: its name, else its number.
+pub(super) fn server_field(fields: &[Field]) -> Option<&Field> {
+    let named = |name: &str| fields.iter().find(|field| DATA_TYPES[field.number].name == name);
+    named("server_key").or_else(|| named("server_id"))
 }
 
 #[cfg(test)]

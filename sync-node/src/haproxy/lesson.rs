@@ -1,9 +1,9 @@
 //! What one HAProxy is taught of one table: first all that the zone has, then what changes.
 
 use super::counts::{self, Counts};
-use super::definition::{Definition, Field};
+use super::definition::{Definition, Field, Form};
 use super::entry::{self, Datum, Telling};
-use super::tables::{Role, counts_key, split_counts_key};
+use super::tables::{Role, Servers, counts_key, split_counts_key};
 use super::wire::{put_message, table};
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -83,7 +83,7 @@ pub(super) struct Lesson {
 
 #[derive(Debug)]
 enum Subject {
-    Sessions(Arc<StickyZone>, Heard),
+    Sessions(Arc<StickyZone>, Arc<Servers>, Heard),
     Sums {
         of: String,
         zone: Arc<KeyvalZone>,
@@ -122,7 +122,9 @@ impl Lesson {
     /// A lesson about a table that the peer has defined so; `None` if it is none that is taught.
     pub(super) fn new(number: u64, role: &Role, theirs: &Definition) -> Option<Self> {
         let subject = match role {
-            Role::Sessions(zone) => Subject::Sessions(Arc::clone(zone), Heard::default()),
+            Role::Sessions(zone, servers) => {
+                Subject::Sessions(Arc::clone(zone), Arc::clone(servers), Heard::default())
+            }
             Role::Sums { of, zone } => {
                 Subject::Sums { of: of.clone(), zone: Arc::clone(zone), peers: BTreeSet::new() }
             }
@@ -137,9 +139,10 @@ impl Lesson {
     /// The peer has defined the table once more.
     pub(super) fn define(&mut self, theirs: &Definition) {
         self.definition = Definition { number: self.definition.number, ..theirs.clone() };
-        let server_key = entry::server_key();
         match self.subject {
-            Subject::Sessions(..) => self.definition.fields.retain(|field| field.number == server_key),
+            Subject::Sessions(..) => {
+                self.definition.fields = entry::server_field(&theirs.fields).copied().into_iter().collect();
+            }
             Subject::Sums { .. } => self.definition.fields.retain(Field::is_summable),
         }
     }
@@ -152,7 +155,7 @@ impl Lesson {
 
     /// The peer says that a session belongs to a server.
     pub(super) fn hear(&mut self, session: &[u8], server: &[u8]) {
-        if let Subject::Sessions(_, heard) = &mut self.subject {
+        if let Subject::Sessions(.., heard) = &mut self.subject {
             heard.insert(session, server);
         }
     }
@@ -172,7 +175,8 @@ impl Lesson {
             output.len() < room
         };
         let is_through = match subject {
-            Subject::Sessions(zone, heard) => {
+            Subject::Sessions(zone, servers, heard) => {
+                let is_named = definition.fields.iter().any(|field| field.form() == Form::Server);
                 let has_room = zone.changed(seen, now).all(|(key, session)| {
                     let left_ms = session
                         .last_access
@@ -183,7 +187,13 @@ impl Lesson {
                     if heard.take(&key, &session.server) || is_over {
                         return true;
                     }
-                    write(&key, left_ms, vec![Datum::Server(Some(session.server.into_vec()))])
+                    let datum = if is_named {
+                        Some(Datum::Server(Some(session.server.into_vec())))
+                    } else {
+                        servers.number(&session.server).map(|number| Datum::Number(number.into()))
+                    };
+                    // A server without a number is none of this HAProxy's.
+                    datum.is_none_or(|datum| write(&key, left_ms, vec![datum]))
                 });
                 if has_room {
                     heard.turn();

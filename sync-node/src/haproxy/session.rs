@@ -206,11 +206,14 @@ impl Session {
         theirs.update = update;
         let definition = &theirs.definition;
         let learned = match &theirs.role {
-            Some(Role::Sessions(zone)) => {
-                let server = data.iter().flatten().find_map(|datum| match datum {
-                    Datum::Server(server) => server.as_deref(),
-                    Datum::Number(_) | Datum::Rate(_) => None,
-                });
+            Some(Role::Sessions(zone, servers)) => {
+                let field = entry::server_field(&definition.fields);
+                let at = definition.fields.iter().position(|other| Some(other) == field);
+                let server = match at.and_then(|at| data[at].first()) {
+                    Some(Datum::Server(server)) => server.as_deref(),
+                    Some(Datum::Number(number)) => servers.name(*number),
+                    Some(Datum::Rate(_)) | None => None,
+                };
                 let Some(server) = server else { return Ok(0) };
                 if let Some(lesson) = self.lessons.get_mut(&definition.name) {
                     lesson.hear(&key, server);
@@ -285,9 +288,10 @@ impl Session {
 fn fits(role: &Role, definition: &Definition, peer: &str) -> bool {
     let has = |form: fn(Form) -> bool| definition.fields.iter().any(|field| form(field.form()));
     let (fits, lacks) = match role {
-        Role::Sessions(_) => (
-            has(|form| form == Form::Server),
-            "server_key; use it in a rule `stick`, or add `store server_key`: the number of a server means another server elsewhere",
+        Role::Sessions(_, servers) => (
+            has(|form| form == Form::Server)
+                || (!servers.is_empty() && entry::server_field(&definition.fields).is_some()),
+            "server_key; use it in a rule `stick`, add `store server_key`, or say in `servers` which server has which server_id",
         ),
         Role::Counters(_) | Role::Sums { .. } => (
             has(|form| matches!(form, Form::Total(_) | Form::Rate)),

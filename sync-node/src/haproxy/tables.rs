@@ -10,7 +10,7 @@ use sync_store::{KeyvalZone, StickyZone};
 #[derive(Debug, Clone)]
 pub(super) enum Role {
     /// Sessions and their servers, learned and taught.
-    Sessions(Arc<StickyZone>),
+    Sessions(Arc<StickyZone>, Arc<Servers>),
     /// Counters of each HAProxy, learned only.
     Counters(Arc<KeyvalZone>),
     /// The sums of the counters of another table, taught only.
@@ -21,17 +21,37 @@ pub(super) enum Role {
     },
 }
 
+/// Numbers of servers by name, where a table has nothing but numbers.
+#[derive(Debug, Default)]
+pub(super) struct Servers(pub(super) BTreeMap<String, u32>);
+
+impl Servers {
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub(super) fn number(&self, name: &[u8]) -> Option<u32> {
+        self.0.get(std::str::from_utf8(name).ok()?).copied()
+    }
+
+    /// There are as many as an HAProxy has in a backend: looked through from the first.
+    pub(super) fn name(&self, number: u64) -> Option<&[u8]> {
+        let (name, _) = self.0.iter().find(|(_, known)| u64::from(**known) == number)?;
+        Some(name.as_bytes())
+    }
+}
+
 /// Roles by the names of tables.
 pub(super) fn roles(node: &Node, options: &Options) -> Result<BTreeMap<String, Role>, Error> {
     let mut roles = BTreeMap::new();
     for (table, mapping) in &options.tables {
         let no_zone = |zone: &String, purpose| Error::NoSuchZone { name: zone.clone(), purpose };
         match mapping {
-            Mapping::Sessions { zone } => {
+            Mapping::Sessions { zone, servers } => {
                 let sticky = node
                     .sticky(zone)
                     .ok_or_else(|| no_zone(zone, "of the kind sticky for sessions of HAProxy"))?;
-                roles.insert(table.clone(), Role::Sessions(sticky));
+                roles.insert(table.clone(), Role::Sessions(sticky, Arc::new(Servers(servers.clone()))));
             }
             Mapping::Counters { zone, sum } => {
                 let keyval = node

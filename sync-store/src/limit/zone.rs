@@ -376,6 +376,11 @@ impl LimitZone {
         self.is_strict
     }
 
+    /// Whether the zone only counts, and lets everything pass.
+    pub fn is_dry_run(&self) -> bool {
+        self.dry_run
+    }
+
     /// How many times a request is charged; see [`divide`](Self::divide).
     pub fn members(&self) -> u64 {
         if self.is_strict { self.region.current_word(MEMBERS_AT).load(Ordering::Acquire).max(1) } else { 1 }

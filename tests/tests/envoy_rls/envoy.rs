@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
 use std::process::Command;
 
-use tests::{Api, Cluster, Loopback, Node, Process, Reply, wait_for};
+use tests::{Api, Cluster, Loopback, Node, Process, Reply, Signal, wait_for};
 
 use crate::{LIMIT, block, config, door, one_node, programs, two_nodes, write_rules};
 
@@ -12,7 +12,7 @@ const HTTP_PORT: u16 = 8000;
 const APP_PORT: u16 = 3000;
 
 /// An HTTP server that says hello until the test ends.
-fn start_app(listen: &Loopback) {
+pub(crate) fn start_app(listen: &Loopback) {
     let listener = TcpListener::bind(listen.port(APP_PORT)).expect("a free port");
     std::thread::spawn(move || {
         for stream in listener.incoming().flatten() {
@@ -37,14 +37,14 @@ fn start_app(listen: &Loopback) {
 }
 
 /// An Envoy beside a node, and a client of it.
-struct Envoy {
-    http: Api,
+pub(crate) struct Envoy {
+    pub(crate) http: Api,
     _listen: Loopback,
     process: Process,
 }
 
 impl Envoy {
-    fn start(cluster: &Cluster, node: &Node, app: &Loopback, changes: &[(&str, &str)]) -> Self {
+    pub(crate) fn start(cluster: &Cluster, node: &Node, app: &Loopback, changes: &[(&str, &str)]) -> Self {
         let listen = Loopback::claim();
         let address = |address: std::net::SocketAddr| {
             format!("address: {}, port_value: {}", address.ip(), address.port())
@@ -167,6 +167,24 @@ fn an_envoy_whose_node_is_gone_serves_without_a_limit_or_refuses_as_it_was_told(
     let mut a = cluster.start_with(config(&cluster, "a", &[]));
     [&mut a, &mut b].into_iter().for_each(Node::wait_ready);
     wait_for("the other one to know what was counted meanwhile", LIMIT, || match lenient.get("/").status {
+        429 => Ok(()),
+        status => Err(status.to_string()),
+    });
+}
+
+#[test]
+fn an_envoy_whose_node_hangs_goes_on_after_its_timeout() {
+    let cluster = Cluster::new(&["a"], "");
+    write_rules(&cluster, &block("yaml", 0, &[]));
+    let mut a = one_node(&cluster, &[]);
+    let app = Loopback::claim();
+    start_app(&app);
+    let envoy = Envoy::start(&cluster, &a, &app, &[]);
+    while envoy.get("/").status == 200 {}
+    a.signal(Signal::Stop);
+    envoy.get("/").expect(200);
+    a.signal(Signal::Continue);
+    wait_for("the limit to be in force again", LIMIT, || match envoy.get("/").status {
         429 => Ok(()),
         status => Err(status.to_string()),
     });

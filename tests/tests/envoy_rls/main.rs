@@ -3,6 +3,7 @@
 mod client;
 mod envoy;
 mod operation;
+mod quota;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};

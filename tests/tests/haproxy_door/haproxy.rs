@@ -27,6 +27,11 @@ pub(crate) struct Haproxy {
 impl Haproxy {
     /// Starts one that is connected to a node.
     pub(crate) fn start(name: &str, node: &Node, directory: &Path) -> Self {
+        Self::start_with(name, node, directory, "")
+    }
+
+    /// The same, with further lines of its configuration.
+    pub(crate) fn start_with(name: &str, node: &Node, directory: &Path, further: &str) -> Self {
         let listen = Loopback::claim();
         let socket = directory.join(format!("{name}.sock"));
         let at = |port| listen.port(port).to_string();
@@ -51,6 +56,7 @@ impl Haproxy {
             text.push_str(&format!("    bind {}\n", at(port)));
         }
         text.push_str("    http-request return status 200 content-type text/plain lf-string %[dst_port]\n");
+        text.push_str(further);
         let file = directory.join(format!("{name}.cfg"));
         std::fs::write(&file, text).expect("written");
         let mut command = Command::new("/usr/sbin/haproxy");

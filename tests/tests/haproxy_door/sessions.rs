@@ -57,3 +57,28 @@ fn a_node_that_was_restarted_is_taught_by_its_haproxy() {
     haproxy.wait_connected();
     assert_eq!(ask(&haproxy, "ann"), server);
 }
+
+/// HAProxies that store nothing but numbers of servers, and number them differently.
+#[test]
+fn a_table_of_numbers_is_shared_by_the_names_that_each_node_knows() {
+    const TABLE: &str =
+        "backend old\n    stick-table type string len 64 size 1m expire 30m store server_id peers cluster\n";
+    let cluster = Cluster::new(&["a", "b"], "");
+    let mut nodes = [("a", 1, 2), ("b", 7, 8)].map(|(name, one, two)| {
+        let mut config = config(&cluster, name, "");
+        let app = "tables = { app = { zone = \"sessions\" },";
+        assert!(config.doors.contains(app), "{}", config.doors);
+        let old = format!("{app} old = {{ zone = \"sessions\", servers = {{ one = {one}, two = {two} }} }},");
+        config.doors = config.doors.replace(app, &old);
+        cluster.start_with(config)
+    });
+    nodes.iter_mut().for_each(tests::Node::wait_ready);
+    nodes.iter().for_each(|node| node.wait_online(1));
+    let [one, two] =
+        [0, 1].map(|n| Haproxy::start_with(["lb-1", "lb-2"][n], &nodes[n], cluster.directory(), TABLE));
+    one.command("set table old key ann data.server_id 2").expect("set");
+    two.wait_datum("old", "ann", "server_id", "8");
+    two.wait_datum("app", "ann", "server_key", "two");
+    two.command("set table old key ann data.server_id 7").expect("set");
+    one.wait_datum("old", "ann", "server_id", "1");
+}

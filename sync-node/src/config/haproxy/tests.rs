@@ -16,7 +16,10 @@ fn what_is_not_written_has_its_default() {
     let config = parse("tables = { app = { zone = 'sessions' } }").expect("good");
     let door = config.haproxy_peers.expect("a table");
     assert_eq!(door.listen.to_string(), "127.0.0.1:10000");
-    assert_eq!(door.options.tables["app"], Mapping::Sessions { zone: "sessions".to_owned() });
+    assert_eq!(
+        door.options.tables["app"],
+        Mapping::Sessions { zone: "sessions".to_owned(), servers: [].into() }
+    );
     assert_eq!(door.options.name, None);
     assert!(door.options.access.allows(None));
     assert_eq!((door.options.connections, door.options.timeout), (CONNECTIONS, TIMEOUT));
@@ -26,14 +29,16 @@ fn what_is_not_written_has_its_default() {
 fn everything_can_be_written() {
     let text =
         "listen = 'unix:peers.sock'\nname = 'edge'\nallow = '127.0.0.1'\nconnections = 7\ntimeout = '20s'
-tables = { 'mesh/app' = { zone = 'sessions' }, c = { zone = 'counters', sum = 'c_sum' } }";
+tables = { 'mesh/app' = { zone = 'sessions', servers = { one = 1 } }, c = { zone = 'counters', sum = 'c_sum' } }";
     let door = parse(text).expect("good").haproxy_peers.expect("a table");
     assert_eq!(door.listen.to_string(), "unix:/etc/sync-node/peers.sock");
     let options = &door.options;
     assert_eq!(options.name.as_deref(), Some("edge"));
     let counters = Mapping::Counters { zone: "counters".to_owned(), sum: "c_sum".to_owned() };
     assert_eq!(options.tables["c"], counters);
-    assert!(options.tables.contains_key("mesh/app") && !options.access.allows(None));
+    let servers = [("one".to_owned(), 1)].into();
+    assert_eq!(options.tables["mesh/app"], Mapping::Sessions { zone: "sessions".to_owned(), servers });
+    assert!(!options.access.allows(None));
     assert_eq!((options.connections, options.timeout), (7, Duration::from_secs(20)));
     // Of these a running node can take over who may connect, and nothing else.
     for (change, is_same) in [("allow = '127.0.0.1'", "allow = 'all'", true), ("c_sum", "sum", false)]
@@ -53,7 +58,19 @@ fn errors_name_the_way_out() {
         ("tables = { a = { sum = 'b' } }", "9:10: `tables` has no zone for \"a\"; write tables = "),
         (
             "tables = { a = { zone = 'sessions', key = 1 } }",
-            "9:10: `tables` has \"key\" for \"a\"; a stick-table knows zone and sum",
+            "9:10: `tables` has \"key\" for \"a\"; a stick-table knows zone, sum and servers",
+        ),
+        (
+            "tables = { a = { zone = 'sessions', servers = { one = 1, two = 1 } } }",
+            "9:10: `tables` has `servers` for \"a\" with 1 twice; write servers = { one = 1, two = 2 }",
+        ),
+        (
+            "tables = { a = { zone = 'sessions', servers = { one = 0 } } }",
+            "9:10: `tables` has `servers` for \"a\" with a number of \"one\" that cannot be; write servers",
+        ),
+        (
+            "tables = { a = { zone = 'counters', sum = 'b', servers = {} } }",
+            "9:10: `tables` has `servers` for \"a\", whose counters have none; leave it out",
         ),
         (
             "tables = { a = { zone = 'counters' } }",

@@ -7,7 +7,9 @@ fn server(name: &str) -> Datum {
 }
 
 fn field() -> [Field; 1] {
-    [Field { number: server_key(), count: 1, period_ms: 0 }]
+    let server_key =
+        DATA_TYPES.iter().position(|data_type| data_type.name == "server_key").expect("it is one");
+    [Field { number: server_key, count: 1, period_ms: 0 }]
 }
 
 #[test]

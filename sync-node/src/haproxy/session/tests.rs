@@ -1,4 +1,5 @@
 use super::super::definition::tests::clients;
+use super::super::tables::Servers;
 use super::super::wire::put_counted;
 use super::*;
 use proptest::prelude::*;
@@ -29,8 +30,10 @@ impl Zones {
 
     fn session(&self) -> Session {
         let zone = Arc::clone(&self.counters);
+        let servers = Servers([("one".to_owned(), 1), ("two".to_owned(), 7)].into());
         let roles = [
-            ("app", Role::Sessions(Arc::clone(&self.sessions))),
+            ("app", Role::Sessions(Arc::clone(&self.sessions), Arc::default())),
+            ("old", Role::Sessions(Arc::clone(&self.sessions), Arc::new(servers))),
             ("clients", Role::Counters(Arc::clone(&zone))),
             ("sum", Role::Sums { of: "clients".to_owned(), zone }),
         ];
@@ -359,4 +362,30 @@ proptest! {
             while !peer.session.teach(at(1), true, &mut output, ROOM) {}
         }
     }
+}
+
+#[test]
+fn numbers_of_servers_stand_for_names_where_a_table_has_nothing_else() {
+    let zones = Zones::new();
+    let mut peer = zones.connected("lb-1");
+    // `stick-table type string len 64 expire 10m store server_id`.
+    let mut body = vec![3, 3];
+    body.extend_from_slice(b"old\x06\x41");
+    put_integer(&mut body, 1);
+    put_integer(&mut body, 600_000);
+    peer.say(&message(table::DEFINITION, &body), at(0));
+    let numbered = |update: u32, key: &str, number: u64| {
+        let mut body = update.to_be_bytes().to_vec();
+        put_counted(&mut body, key.as_bytes());
+        put_integer(&mut body, number);
+        message(table::UPDATE, &body)
+    };
+    for (update, key, number) in [(1, "ann", 7), (2, "bob", 3), (3, "cas", 0)] {
+        peer.say(&numbered(update, key, number), at(0));
+    }
+    assert_eq!(zones.sessions.lookup("ann", at(0)).as_deref(), Some(&b"two"[..]));
+    assert!(["bob", "cas"].iter().all(|key| zones.sessions.lookup(key, at(0)).is_none()));
+    zones.sessions.learn("dan", "one", at(1)).expect("learned");
+    zones.sessions.learn("eve", "elsewhere", at(1)).expect("learned");
+    assert_eq!(peer.taught(at(1)), ["old", "dan=1 600s"]);
 }
