@@ -2,8 +2,8 @@
 //!
 //! An assignment is an *allowance*: so many requests more, until the next assignment. The limit zone is charged for it when it is given, and what turns out not to have been used is
 //! given back. So what all nodes agree on already, the bucket of the limit, divides the limit among all Envoys, and no node has to know of the Envoys of others. Who has used up
-//! its allowance takes what has drained since somebody else last did, at random moments, ten times a second: in the long run Envoys that want more than there is get equal
-//! parts, and those that want less get what they want.
+//! its allowance takes what has drained since somebody else last did, at random moments, ten times a second: in the long run Envoys that want more than there is get about
+//! equal parts, and those that want less get most of it.
 //!
 //! The zone was charged, at any time, for what was reported as let through, `live` and `void`. What an Envoy lets through beyond its allowances (it has none yet, or uses the old one
 //! while the next is on its way) is charged when it is reported.
