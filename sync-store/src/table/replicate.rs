@@ -23,7 +23,7 @@ use crate::origins::{MAX_SEQ, PackedDot};
 use crate::slot::Slot;
 use crate::time::Time;
 use crate::words::{Ordering, prefetch};
-use crate::{Applied, Dot, Error, Origin, Record, State, VersionVector};
+use crate::{Applied, Cursor, Dot, Error, Origin, Record, State, VersionVector};
 
 use super::{Found, Put, Step, Table, Written};
 
@@ -616,9 +616,9 @@ impl Table {
         now: Time,
         origins: &[Origin],
         known: &VersionVector,
-        cursor: u64,
+        mut cursor: Cursor,
         f: &mut dyn FnMut(&Record<'_>) -> bool,
-    ) -> Option<u64> {
+    ) -> Option<Cursor> {
         // By index: the origin if it is asked for, and what is known of it.
         let table = self.parts.origins;
         let wanted: Vec<Option<(Origin, u64)>> = (0..table.len() as u16)
@@ -632,34 +632,45 @@ impl Table {
             known.filter(|(_, known)| dot.seq() > *known).map(|(origin, _)| Dot { origin, seq: dot.seq() })
         };
         let (mut key, mut value) = (Vec::new(), Vec::new());
-        let mut slots = (usize::try_from(cursor).unwrap_or(usize::MAX)..self.slots())
-            .filter(|&at| is_wanted(at).is_some());
-        let mut window = Vec::with_capacity(ROWS_AHEAD);
-        loop {
-            window.clear();
-            window.extend(slots.by_ref().take(ROWS_AHEAD));
-            if window.is_empty() {
-                return None;
-            }
-            self.look_ahead(&window);
-            for &at in &window {
+        let mut ahead = Vec::with_capacity(ROWS_AHEAD);
+        while cursor.look(self.slots(), |at| is_wanted(at).map(|dot| dot.seq)) {
+            ahead.clear();
+            ahead.extend(cursor.upcoming().take(ROWS_AHEAD));
+            self.look_ahead(&ahead);
+            for &at in &ahead {
                 // Once more: it may have been published again since.
-                let Some(dot) = is_wanted(at) else { continue };
-                let Some((found, writer)) = self.copy_with_writer(at, &mut key, &mut value) else { continue };
-                if self.parts.dirty.is_marked(&self.region, at) && self.has_news(&found) {
-                    continue;
+                let goes_on =
+                    is_wanted(at).is_none_or(|dot| self.meet(now, at, dot, &mut key, &mut value, f));
+                if !goes_on {
+                    return Some(cursor);
                 }
-                // An expired keyval record is what a tombstone of its stamp is, so it travels as one; an expired session is nothing.
-                let header = found.header();
-                let expired = self.is_expired(&header, now);
-                if expired && self.is_sticky() {
-                    continue;
-                }
-                if !f(&self.record(dot, &found, writer, header.removed || expired, &key, &value)) {
-                    return Some(at as u64);
-                }
+                cursor.advance();
             }
         }
+        None
+    }
+
+    /// Hands the record of a slot to `f`, unless it is not for a scan.
+    fn meet(
+        &self,
+        now: Time,
+        at: usize,
+        dot: Dot,
+        key: &mut Vec<u8>,
+        value: &mut Vec<u8>,
+        f: &mut dyn FnMut(&Record<'_>) -> bool,
+    ) -> bool {
+        let Some((found, writer)) = self.copy_with_writer(at, key, value) else { return true };
+        if self.parts.dirty.is_marked(&self.region, at) && self.has_news(&found) {
+            return true;
+        }
+        // An expired keyval record is what a tombstone of its stamp is, so it travels as one; an expired session is nothing.
+        let header = found.header();
+        let expired = self.is_expired(&header, now);
+        if expired && self.is_sticky() {
+            return true;
+        }
+        f(&self.record(dot, &found, writer, header.removed || expired, key, value))
     }
 
     pub(crate) fn digest(&self, now: Time) -> u64 {
