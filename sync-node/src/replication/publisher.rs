@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::{Now, Shared};
 
 /// The pause after a publication, for each peer that it goes to.
-const PAUSE_PER_PEER: Duration = Duration::from_micros(100);
+const PAUSE_PER_PEER: Duration = Duration::from_micros(50);
 
 /// The publisher of one zone.
 #[derive(Debug)]

@@ -46,6 +46,16 @@ enum Outcome {
     Refused,
 }
 
+impl Outcome {
+    fn tally(&self, applied: &mut Applied) {
+        match self {
+            Self::Applied => applied.applied += 1,
+            Self::Superseded => applied.superseded += 1,
+            Self::Refused => applied.refused += 1,
+        }
+    }
+}
+
 /// A row with a state that a table can hold.
 #[derive(Clone, Copy)]
 struct Row<'a> {
@@ -437,17 +447,11 @@ impl Table {
         self.is_expired(&row.header, now) && (self.is_sticky() || retained_no_more)
     }
 
-    fn tally_outcome(&self, outcome: &Outcome, applied: &mut Applied) {
-        let (figure, counter) = match outcome {
-            Outcome::Applied => (&mut applied.applied, Counter::Applied),
-            Outcome::Superseded => (&mut applied.superseded, Counter::Superseded),
-            Outcome::Refused => {
-                applied.refused += 1;
-                return; // counted where it was refused
-            }
-        };
-        *figure += 1;
-        self.count(counter, 1);
+    /// Counts rows when all of them are through: a locked instruction a row would wait for the misses of that row. Those that were refused are counted where
+    /// they were.
+    fn tally_applied(&self, applied: &Applied) {
+        self.count(Counter::Applied, applied.applied as i64);
+        self.count(Counter::Superseded, applied.superseded as i64);
     }
 
     pub(crate) fn apply_batch(
@@ -476,7 +480,7 @@ impl Table {
         let known = self.parts.origins.through(&self.region, entered.index(self, origin)?);
         let mut applied = Applied::default();
         let mut seq = from_seq_excluded;
-        self.for_each_row(rows, |hash, record| {
+        let whole = self.for_each_row(rows, |hash, record| {
             seq += 1;
             if seq > through_seq {
                 return Err(invalid(seq - from_seq_excluded));
@@ -489,9 +493,11 @@ impl Table {
                 let (row, dot) = self.row(now, &record, &mut entered)?;
                 self.apply_row(now, hash, &row, dot)
             };
-            self.tally_outcome(&outcome, &mut applied);
+            outcome.tally(&mut applied);
             Ok(())
-        })?;
+        });
+        self.tally_applied(&applied);
+        whole?;
         if seq != through_seq {
             return Err(invalid(seq - from_seq_excluded));
         }
@@ -554,7 +560,7 @@ impl Table {
         let own = self.parts.origins.own(&self.region);
         let mut applied = Applied::default();
         let mut entered = Entered::default();
-        self.for_each_row(rows, |hash, record| {
+        let whole = self.for_each_row(rows, |hash, record| {
             let Dot { origin, seq } = record.dot;
             if entered.index(self, origin)? == own && seq > self.published_seq() {
                 return Err(self.own_origin());
@@ -568,11 +574,11 @@ impl Table {
                 });
             }
             let (row, dot) = self.row(now, record, &mut entered)?;
-            let outcome = self.apply_row(now, hash, &row, dot);
-            self.tally_outcome(&outcome, &mut applied);
+            self.apply_row(now, hash, &row, dot).tally(&mut applied);
             Ok(())
-        })?;
-        Ok(applied)
+        });
+        self.tally_applied(&applied);
+        whole.map(|()| applied)
     }
 
     fn own_origin(&self) -> Error {

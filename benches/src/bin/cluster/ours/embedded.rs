@@ -1,4 +1,4 @@
-//! A node in this process, with a runtime of its own, so that its processor time can be told from others'.
+//! A node in this process, with a thread of its own, as Redis has, so that its processor time can be told from others'.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,7 +19,7 @@ use crate::usage;
 #[derive(Debug)]
 pub(super) struct Embedded {
     node: Node,
-    /// The name of its threads.
+    /// What the names of its threads begin with.
     threads: String,
     runtime: Runtime,
 }
@@ -28,8 +28,9 @@ impl Embedded {
     pub(super) fn start(setup: &Setup, number: u32, sizes: &Sizes) -> Result<Member> {
         // With a mark at its end, so that none begins like another.
         let threads = format!("node-{number}.");
-        let runtime = Builder::new_multi_thread().thread_name(&threads).enable_all().build();
-        let runtime = runtime.context("cannot start the threads of a node")?;
+        let runtime =
+            Builder::new_multi_thread().worker_threads(1).thread_name(&threads).enable_all().build();
+        let runtime = runtime.context("cannot start the thread of a node")?;
         let rate = RATE.parse().context("the rate")?;
         let builder = Node::builder(format!("node-{number}"))
             .listen("127.0.0.1:0".parse().context("the address")?)
