@@ -656,7 +656,7 @@ impl Table {
         None
     }
 
-    /// Hands the record of a slot to `f`, unless it is not for a scan.
+    /// Hands the record of a slot to `f`, unless it is not for a scan; false if the scan is to stop in front of it.
     fn meet(
         &self,
         now: Time,
