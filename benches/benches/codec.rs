@@ -50,13 +50,17 @@ fn by_encoder(data: &Data) -> Bytes {
 /// What the encoder replaces: a message, built from the rows, and its encoding.
 fn by_prost(data: &Data) -> Bytes {
     let time_base = START_MS + 3_600_000;
-    let rows = data.rows().map(|row| wire::Row {
-        key: Bytes::copy_from_slice(row.key),
-        value: Bytes::copy_from_slice(row.value),
-        stamp_ms: (row.stamp >> 16) as i64 - START_MS as i64,
-        stamp_count: u32::from(row.stamp as u16),
-        time: Some(row.time_ms as i64 - time_base as i64),
-        ..wire::Row::default()
+    let mut last = (START_MS, time_base);
+    let rows = data.rows().map(|row| {
+        let (stamp_ms, time) = std::mem::replace(&mut last, (row.stamp >> 16, row.time_ms));
+        wire::Row {
+            key: Bytes::copy_from_slice(row.key),
+            value: Bytes::copy_from_slice(row.value),
+            stamp_ms: (row.stamp >> 16) as i64 - stamp_ms as i64,
+            stamp_count: u32::from(row.stamp as u16),
+            time: Some(row.time_ms as i64 - time as i64),
+            ..wire::Row::default()
+        }
     });
     let batch = wire::Batch {
         zone: 2,

@@ -18,7 +18,18 @@ fn path() -> String {
 
 /// What each scenario has to report, on both sides.
 const FIGURES: [(&str, &[&str]); 6] = [
-    ("convergence", &["p50_us", "p99_us", "p50_us_loaded", "p99_us_loaded", "records_per_s_loaded"]),
+    (
+        "convergence",
+        &[
+            "p50_us",
+            "p99_us",
+            "cpu_us_per_write_send",
+            "cpu_us_per_write_apply",
+            "p50_us_loaded",
+            "p99_us_loaded",
+            "records_per_s_loaded",
+        ],
+    ),
     (
         "throughput",
         &["records_per_s", "cpu_us_per_record_send", "cpu_us_per_record_apply", "wire_bytes_over_payload"],

@@ -184,7 +184,7 @@ impl Node {
         let entry = self.links.get(&link).filter(|entry| entry.end.is_none())?;
         match &entry.life {
             Life::Dialling => None,
-            Life::In(incoming) => incoming.poll_transmit(),
+            Life::In(incoming) => incoming.poll_transmit(now.into()),
             Life::Out(outgoing) => loop {
                 if let Some(frame) = outgoing.poll_transmit(now.into()) {
                     return Some(frame);
@@ -382,7 +382,7 @@ impl Node {
         let last_words = match &entry.life {
             Life::Dialling => Vec::new(),
             Life::Out(outgoing) => outgoing.last_words(now.into(), &end),
-            Life::In(incoming) => incoming.last_words(&end),
+            Life::In(incoming) => incoming.last_words(now.into(), &end),
         };
         entry.end = Some(end);
         self.actions.push_back(Action::Close(link, last_words));

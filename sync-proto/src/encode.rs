@@ -100,7 +100,10 @@ struct Encoder {
     number: u64,
     sender: u64,
     limit: usize,
+    /// What the first row is relative to.
     bases: Bases,
+    /// What the next row is relative to.
+    last: Bases,
     origins: Vec<u64>,
     rows: usize,
     /// Room for the header, the rows, and zeroed room to grow into.
@@ -118,6 +121,7 @@ impl Encoder {
             sender,
             limit: frame_limit.min(MAX_FRAME_LIMIT),
             bases: Bases::default(),
+            last: Bases::default(),
             origins: Vec::new(),
             rows: 0,
             room: vec![0; INITIAL_ROOM],
@@ -128,7 +132,11 @@ impl Encoder {
     fn push(&mut self, row: &RowRef<'_>) -> bool {
         let origins_before = self.origins.len();
         let bases = self.bases_with(row);
-        let fits = self.raw(row, bases).and_then(|raw| {
+        let mut last = if self.rows == 0 { bases } else { self.last };
+        if self.bases.time == 0 {
+            last.time = bases.time;
+        }
+        let fits = self.raw(row, last).and_then(|raw| {
             let body = raw.len();
             let end = self.end + 1 + varint_len(body as u64) + body;
             (self.rows < MAX_ROWS && self.frame_len(bases, end) <= self.limit).then_some((raw, body, end))
@@ -146,6 +154,7 @@ impl Encoder {
         raw.write(&mut out);
         debug_assert_eq!(out.written(), end - self.end);
         self.bases = bases;
+        self.last = last.after(&raw);
         self.rows += 1;
         self.end = end;
         true
@@ -168,25 +177,25 @@ impl Encoder {
         bases
     }
 
-    /// The row relative to `bases`; adds its origins to the table. `None` when the table is full.
+    /// The row relative to `last`; adds its origins to the table. `None` when the table is full.
     #[inline]
-    fn raw<'a>(&mut self, row: &RowRef<'a>, bases: Bases) -> Option<RawRow<'a>> {
+    fn raw<'a>(&mut self, row: &RowRef<'a>, last: Bases) -> Option<RawRow<'a>> {
         let (dot_origin, seq) = match self.form {
             Form::Batch => (self.sender, 0),
-            Form::CatchUp => (row.origin, distance(row.seq, bases.seq)),
+            Form::CatchUp => (row.origin, distance(row.seq, last.seq)),
         };
         Some(RawRow {
             key: row.key,
             value: row.value,
-            stamp_ms: distance(row.stamp >> STAMP_COUNT_BITS, bases.stamp_ms),
+            stamp_ms: distance(row.stamp >> STAMP_COUNT_BITS, last.stamp_ms),
             stamp_count: (row.stamp & ((1 << STAMP_COUNT_BITS) - 1)) as u32,
             writer: self.index(row.writer, dot_origin)?,
-            time: (row.time_ms != 0).then(|| distance(row.time_ms, bases.time)),
+            time: (row.time_ms != 0).then(|| distance(row.time_ms, last.time)),
             removed: row.removed,
             origin: self.index(dot_origin, self.sender)?,
             seq,
             debt_ns: row.debt_ns,
-            tat: distance(row.tat_ns, bases.tat),
+            tat: distance(row.tat_ns, last.tat),
         })
     }
 

@@ -46,13 +46,26 @@ const KNOWN: u64 = 11;
 /// A stamp's counter is its lowest bits.
 pub(crate) const STAMP_COUNT_BITS: u32 = 16;
 
-/// What rows are relative to.
+/// What a row is relative to: the bases of the frame, then the row before.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Bases {
     pub(crate) stamp_ms: u64,
     pub(crate) time: u64,
     pub(crate) tat: u64,
     pub(crate) seq: u64,
+}
+
+impl Bases {
+    /// The values of a row that is relative to these. One without a time leaves that to the next.
+    #[inline]
+    pub(crate) fn after(self, row: &RawRow<'_>) -> Self {
+        Self {
+            stamp_ms: self.stamp_ms.wrapping_add_signed(row.stamp_ms),
+            time: self.time.wrapping_add_signed(row.time.unwrap_or_default()),
+            tat: self.tat.wrapping_add_signed(row.tat),
+            seq: self.seq.wrapping_add_signed(row.seq),
+        }
+    }
 }
 
 /// A row as it is written: relative to [`Bases`], origins as indices. Zigzag is undone.

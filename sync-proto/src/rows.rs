@@ -140,7 +140,7 @@ impl CheckedRows {
             left: self.len,
             sender,
             origins: &self.origins,
-            bases: self.bases,
+            last: self.bases,
             batch_seq: first_seq,
         }
     }
@@ -153,7 +153,8 @@ pub struct Rows<'a> {
     left: usize,
     sender: u64,
     origins: &'a [u64],
-    bases: Bases,
+    /// What the next row is relative to.
+    last: Bases,
     /// Sequence of the next row of a Batch.
     batch_seq: Option<u64>,
 }
@@ -181,26 +182,23 @@ impl<'a> Rows<'a> {
 
     #[inline]
     fn resolve(&mut self, row: RawRow<'a>) -> RowRef<'a> {
+        self.last = self.last.after(&row);
+        let Bases { stamp_ms, time, tat, seq } = self.last;
         let (origin, seq) = match &mut self.batch_seq {
-            Some(next) => {
-                let seq = *next;
-                *next = seq.wrapping_add(1);
-                (self.sender, seq)
-            }
-            None => (self.origin(row.origin, self.sender), self.bases.seq.wrapping_add_signed(row.seq)),
+            Some(next) => (self.sender, std::mem::replace(next, next.wrapping_add(1))),
+            None => (self.origin(row.origin, self.sender), seq),
         };
-        let stamp_ms = self.bases.stamp_ms.wrapping_add_signed(row.stamp_ms);
         RowRef {
             key: row.key,
             value: row.value,
             stamp: (stamp_ms << STAMP_COUNT_BITS).wrapping_add(u64::from(row.stamp_count)),
             writer: self.origin(row.writer, origin),
-            time_ms: row.time.map_or(0, |time| self.bases.time.wrapping_add_signed(time)),
+            time_ms: row.time.map_or(0, |_| time),
             removed: row.removed,
             origin,
             seq,
             debt_ns: row.debt_ns,
-            tat_ns: self.bases.tat.wrapping_add_signed(row.tat),
+            tat_ns: tat,
         }
     }
 }

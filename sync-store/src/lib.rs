@@ -106,6 +106,7 @@
 mod block;
 mod blocks;
 mod counters;
+mod cursor;
 mod dirty;
 mod error;
 mod index;
@@ -131,6 +132,7 @@ mod value;
 mod version_vector;
 mod words;
 
+pub use cursor::Cursor;
 pub use error::Error;
 pub use keyval::{Condition, Entry, Expiry, KeyvalZone, KeyvalZoneBuilder, Swapped};
 pub use lengths::MatchBy;

@@ -8,6 +8,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use crate::Error;
+use crate::cursor::Cursor;
 use crate::lengths::MatchBy;
 use crate::stamp::{Dot, Origin, Stamp};
 use crate::time::Time;
@@ -207,8 +208,9 @@ pub trait Replica: Send + Sync + fmt::Debug {
     /// What the zone knows, its own origin through [`Replica::published_seq`] included.
     fn vector(&self) -> VersionVector;
 
-    /// Hands to `f` the records of `origins` that `known` does not cover, from `cursor` (0 at the start) on. Tombstones are
-    /// included; expired records and dirty ones, which will be published, are not.
+    /// Hands to `f` the records of `origins` that `known` does not cover, from `cursor` (the default at the start) on: roughly as they
+    /// were published, which is how records and numbers are near each other. Tombstones are included; expired records and dirty
+    /// ones, which will be published, are not.
     ///
     /// Answers the cursor to go on from, or `None` at the end. When `f` answers false the scan stops before that record, which it
     /// will meet again.
@@ -217,9 +219,9 @@ pub trait Replica: Send + Sync + fmt::Debug {
         now: Time,
         origins: &[Origin],
         known: &VersionVector,
-        cursor: u64,
+        cursor: Cursor,
         f: &mut dyn FnMut(&Record<'_>) -> bool,
-    ) -> Option<u64>;
+    ) -> Option<Cursor>;
 
     /// A digest of the live content, whatever the order it came in; equal on nodes with equal content. What is local or fleeting
     /// (tombstones, expired records, idle limits, the last access of a session) is left out.

@@ -8,7 +8,9 @@ use std::time::Duration;
 use benches::{key, zone_size};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
-use sync_store::{Dot, Expiry, KeyvalZone, Origin, Record, Replica, Stamp, State, Time, VersionVector};
+use sync_store::{
+    Cursor, Dot, Expiry, KeyvalZone, Origin, Record, Replica, Stamp, State, Time, VersionVector,
+};
 
 use crate::START;
 use crate::rounds::{Contender, Lab, Worker};
@@ -103,14 +105,13 @@ impl Contender for Scan<'_> {
         let mut copied = Vec::with_capacity(64);
         Box::new(move |_| {
             let origins = [self.zone.origin()];
-            let (mut cursor, mut count) = (0, 0);
-            while let Some(next) = self.zone.scan(START, &origins, &self.known, cursor, &mut |record| {
+            let mut count = 0;
+            let end = self.zone.scan(START, &origins, &self.known, Cursor::default(), &mut |record| {
                 copy(record, &mut copied);
                 count += 1;
                 true
-            }) {
-                cursor = next;
-            }
+            });
+            assert!(end.is_none());
             assert_eq!(count, if self.copies { self.records } else { 0 });
             self.records as usize
         })

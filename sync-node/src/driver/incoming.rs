@@ -40,7 +40,7 @@ pub(super) async fn run(hub: Arc<Hub>, accepted: Accepted) {
     let (mut sender, mut receiver) = connection.split();
     let mut session = Session { hub: &hub, address, link };
     let Err(end) = session.run(&mut sender, &mut receiver, closing).await;
-    finish(sender, &session.link.last_words(&end), async {
+    finish(sender, &session.link.last_words(hub.now(), &end), async {
         while matches!(receiver.recv().await, Ok(Some(_))) {}
     })
     .await;
@@ -83,7 +83,7 @@ impl Session<'_> {
         mut closing: watch::Receiver<Option<&'static str>>,
     ) -> Result<Infallible, End> {
         loop {
-            while transmit(sender, || self.link.poll_transmit()).await? {}
+            while transmit(sender, || self.link.poll_transmit(self.hub.now())).await? {}
             let wake = self.hub.at(self.link.poll_timeout());
             tokio::select! {
                 frame = receiver.recv() => {

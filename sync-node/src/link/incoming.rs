@@ -66,8 +66,8 @@ impl Incoming {
     }
 
     /// The next frame for the peer. Acknowledgements gather until it is called: call it when no further frame is at hand.
-    pub(crate) fn poll_transmit(&self) -> Option<Bytes> {
-        self.machine.lock().poll_transmit()
+    pub(crate) fn poll_transmit(&self, now: Now) -> Option<Bytes> {
+        self.machine.lock().poll_transmit(now)
     }
 
     /// When to call [`handle_timeout`](Self::handle_timeout) at the latest.
@@ -91,8 +91,8 @@ impl Incoming {
     }
 
     /// The frames that still go to the peer before the connection is closed.
-    pub(crate) fn last_words(&self, end: &End) -> Vec<Bytes> {
-        end.last_words(|| self.poll_transmit())
+    pub(crate) fn last_words(&self, now: Now, end: &End) -> Vec<Bytes> {
+        end.last_words(|| self.poll_transmit(now))
     }
 
     /// The connection is closed.

@@ -20,6 +20,10 @@ use super::handshake::{self, Peer};
 use super::repair::LinkId;
 use super::{LinkError, Now, ReplicatedZone, Shared, frame_name, known, rows, vector};
 
+/// Between two acknowledgements. One costs a system call and a wake-up on either side, as much as a small batch does, and nobody
+/// waits for the second of a millisecond.
+const ACKNOWLEDGE_PAUSE: Duration = Duration::from_millis(1);
+
 /// What a frame from the peer means for the driver.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Event {
@@ -75,6 +79,9 @@ pub(crate) struct Inbound {
     clock: ClockOffset,
     heartbeat_at: Duration,
     repair_at: Duration,
+    /// Whether the vectors may have moved since the last acknowledgement, and the earliest time of the next.
+    may_acknowledge: bool,
+    acknowledge_at: Duration,
     /// When the latest record was applied.
     applied_at: Option<Duration>,
     joined: bool,
@@ -92,6 +99,8 @@ impl Inbound {
             clock: ClockOffset::default(),
             heartbeat_at: Duration::MAX,
             repair_at: Duration::MAX,
+            may_acknowledge: false,
+            acknowledge_at: Duration::ZERO,
             applied_at: None,
             joined: false,
         }
@@ -129,9 +138,15 @@ impl Inbound {
                 Ok(Some(Event::Activated))
             }
             (State::Active, Message::Heartbeat(heartbeat)) => self.heartbeat(now, &heartbeat),
-            (State::Active, Message::Batch(batch)) => self.batch(now, &batch).map(|()| None),
+            (State::Active, Message::Batch(batch)) => {
+                self.may_acknowledge = true;
+                self.batch(now, &batch).map(|()| None)
+            }
             (State::Active, Message::CatchUp(rows)) => self.catch_up(now, &rows).map(|()| None),
-            (State::Active, Message::CatchUpEnd(end)) => self.catch_up_end(now, &end),
+            (State::Active, Message::CatchUpEnd(end)) => {
+                self.may_acknowledge = true;
+                self.catch_up_end(now, &end)
+            }
             (state, message) => Err(LinkError::malformed(format!(
                 "a {} frame may not come from the dialling side while {}",
                 frame_name(&message),
@@ -294,8 +309,16 @@ impl Inbound {
     }
 
     /// The next frame for the peer. Acknowledgements gather until it is called: call it when no further frame is at hand.
-    pub(crate) fn poll_transmit(&mut self) -> Option<Bytes> {
-        self.control.pop_front().or_else(|| self.acknowledgement())
+    pub(crate) fn poll_transmit(&mut self, now: Now) -> Option<Bytes> {
+        if let Some(frame) = self.control.pop_front() {
+            return Some(frame);
+        }
+        if now.elapsed < self.acknowledge_at || !std::mem::take(&mut self.may_acknowledge) {
+            return None;
+        }
+        let acknowledgement = self.acknowledgement()?;
+        self.acknowledge_at = now.elapsed + ACKNOWLEDGE_PAUSE;
+        Some(acknowledgement)
     }
 
     fn acknowledgement(&mut self) -> Option<Bytes> {
@@ -317,7 +340,8 @@ impl Inbound {
 
     /// When to call [`handle_timeout`](Self::handle_timeout) at the latest.
     pub(crate) fn poll_timeout(&self) -> Duration {
-        self.heartbeat_at.min(self.repair_at)
+        let acknowledge_at = if self.may_acknowledge { self.acknowledge_at } else { Duration::MAX };
+        self.heartbeat_at.min(self.repair_at).min(acknowledge_at)
     }
 
     /// Time has passed.
@@ -327,6 +351,8 @@ impl Inbound {
             self.clock.stamp(&mut heartbeat, now);
             self.control.push_back(encode(&Kind::Heartbeat(heartbeat)));
             self.heartbeat_at = now.elapsed + self.shared.settings.heartbeat_interval;
+            // Another peer may have brought what this one has not sent yet.
+            self.may_acknowledge = true;
         }
         if now.elapsed >= self.repair_at {
             self.repair_at = now.elapsed + self.shared.settings.repair_grace / 2;

@@ -18,7 +18,7 @@ use sync_proto::wire::frame::Kind;
 use sync_proto::wire::refuse::Code;
 use sync_proto::wire::{CatchUpEnd, Goodbye, Heartbeat, Hello, Request, ZoneVector};
 use sync_proto::{CatchUpEncoder, Message, encode};
-use sync_store::{Origin, VersionVector, ZoneKind};
+use sync_store::{Cursor, Origin, VersionVector, ZoneKind};
 
 use super::clock_offset::{ClockOffset, Measured};
 use super::handshake::{self, Peer};
@@ -60,10 +60,10 @@ struct Job {
     rows: u64,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 enum Phase {
     /// The scan goes on at this cursor.
-    Scanning(u64),
+    Scanning(Cursor),
     /// The scan has ended.
     Scanned,
     /// What it left out is published by any pass that begins after this one.
@@ -305,7 +305,7 @@ impl Outbound {
             origins,
             known,
             covers,
-            phase: Phase::Scanning(0),
+            phase: Phase::Scanning(Cursor::default()),
             rows: 0,
         });
         Ok(())
@@ -459,7 +459,7 @@ impl Job {
             origins: vec![own],
             known: [(own, known_seq)].into_iter().collect(),
             covers: [(own, through_seq)].into_iter().collect(),
-            phase: Phase::Scanning(0),
+            phase: Phase::Scanning(Cursor::default()),
             rows: 0,
         }
     }
@@ -475,7 +475,8 @@ impl Job {
     ) -> Option<Bytes> {
         let own_through = self.covers.get(own);
         let own_wanted = self.origins.contains(&own);
-        while let Phase::Scanning(cursor) = self.phase {
+        while let Phase::Scanning(cursor) = &mut self.phase {
+            let cursor = std::mem::take(cursor);
             // Every record fits an empty frame: the builder bounds zones' records by the batch size.
             let mut encoder = CatchUpEncoder::new(id, self.request, own.raw(), limit);
             let next = zone.scan(now.time, &self.origins, &self.known, cursor, &mut |record| {

@@ -1,15 +1,15 @@
 //! When a zone is published: as soon as something is dirty, but not again before a pause. So the first change after a pause
 //! leaves at once, and a steady stream is gathered.
 //!
-//! A publication costs a system call for each peer, however little there is to send: taken to be ten microseconds. The pause is ten times that, so that small
-//! publications take a tenth of a processor at the most; with ten peers that is a millisecond, and no pause is longer than the interval.
+//! A publication costs a system call for each peer, however little there is to send: some ten microseconds. The pause is five times that, so that small
+//! publications take a sixth of a processor at the most; with twenty peers that is a millisecond, and no pause is longer than the interval.
 
 use std::time::Duration;
 
 use super::{Now, Shared};
 
 /// The pause after a publication, for each peer that it goes to.
-const PAUSE_PER_PEER: Duration = Duration::from_micros(100);
+const PAUSE_PER_PEER: Duration = Duration::from_micros(50);
 
 /// The publisher of one zone.
 #[derive(Debug)]

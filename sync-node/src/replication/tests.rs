@@ -159,7 +159,7 @@ impl Net {
                     Some(inbound::Event::Greeted | inbound::Event::Activated) | None => {}
                 }
             }
-            while let Some(frame) = link.inbound.poll_transmit() {
+            while let Some(frame) = link.inbound.poll_transmit(now) {
                 link.back.push_back(frame);
             }
             while let Some(frame) = link.back.pop_front() {
@@ -663,7 +663,7 @@ impl Liar {
             let heartbeat = Kind::Heartbeat(Heartbeat { vectors, ..Heartbeat::default() });
             self.inbound.handle_frame(now, body(&sync_proto::encode(&heartbeat))).expect("a heartbeat");
             self.inbound.handle_timeout(now);
-            while let Some(frame) = self.inbound.poll_transmit() {
+            while let Some(frame) = self.inbound.poll_transmit(now) {
                 let Ok(Message::Request(request)) = sync_proto::decode(body(&frame)) else { continue };
                 asked += 1;
                 let (zone, request) = (request.zone, request.request);

@@ -187,9 +187,25 @@ pub(crate) fn by_prost(body: &[u8]) -> Option<Kind> {
     wire::Frame::decode(body).expect("prost reads what we wrote").kind
 }
 
-fn stamp(base: u64, row: &wire::Row) -> u64 {
-    let ms = base.wrapping_add_signed(row.stamp_ms);
-    ms.wrapping_mul(65536).wrapping_add(row.stamp_count.into())
+/// Sums of the rows so far, the bases first.
+struct Sums {
+    stamp_ms: u64,
+    time: u64,
+    tat: u64,
+    seq: u64,
+}
+
+impl Sums {
+    fn add(&mut self, row: &wire::Row) {
+        self.stamp_ms = self.stamp_ms.wrapping_add_signed(row.stamp_ms);
+        self.time = self.time.wrapping_add_signed(row.time.unwrap_or_default());
+        self.tat = self.tat.wrapping_add_signed(row.tat);
+        self.seq = self.seq.wrapping_add_signed(row.seq);
+    }
+
+    fn stamp(&self, row: &wire::Row) -> u64 {
+        self.stamp_ms.wrapping_mul(65536).wrapping_add(row.stamp_count.into())
+    }
 }
 
 fn origin_at(table: &[u64], index: u32, default: u64) -> u64 {
@@ -198,40 +214,47 @@ fn origin_at(table: &[u64], index: u32, default: u64) -> u64 {
 
 /// The rows of a Batch, as the schema says and prost reads it.
 pub(crate) fn batch_rows(batch: &wire::Batch) -> Vec<RowRef<'_>> {
-    (batch.rows.iter().enumerate())
-        .map(|(index, row)| RowRef {
-            key: &row.key,
-            value: &row.value,
-            stamp: stamp(batch.stamp_base, row),
-            writer: origin_at(&batch.origins, row.writer, SENDER),
-            time_ms: row.time.map_or(0, |time| batch.time_base.wrapping_add_signed(time)),
-            removed: row.removed,
-            origin: SENDER,
-            seq: batch.from_seq_excluded + 1 + index as u64,
-            debt_ns: row.debt_ns,
-            tat_ns: batch.tat_base.wrapping_add_signed(row.tat),
+    let wire::Batch { stamp_base: stamp_ms, time_base: time, tat_base: tat, .. } = *batch;
+    let mut sums = Sums { stamp_ms, time, tat, seq: 0 };
+    (batch.rows.iter().zip(batch.from_seq_excluded + 1..))
+        .map(|(row, seq)| {
+            sums.add(row);
+            RowRef {
+                key: &row.key,
+                value: &row.value,
+                stamp: sums.stamp(row),
+                writer: origin_at(&batch.origins, row.writer, SENDER),
+                time_ms: row.time.map_or(0, |_| sums.time),
+                removed: row.removed,
+                origin: SENDER,
+                seq,
+                debt_ns: row.debt_ns,
+                tat_ns: sums.tat,
+            }
         })
         .collect()
 }
 
 /// The rows of a CatchUp, as the schema says and prost reads it.
 pub(crate) fn catch_up_rows(catch_up: &wire::CatchUp) -> Vec<RowRef<'_>> {
+    let wire::CatchUp { stamp_base: stamp_ms, time_base: time, tat_base: tat, seq_base: seq, .. } = *catch_up;
+    let mut sums = Sums { stamp_ms, time, tat, seq };
     (catch_up.rows.iter())
-        .map(|row| RowRef {
-            key: &row.key,
-            value: &row.value,
-            stamp: stamp(catch_up.stamp_base, row),
-            writer: origin_at(
-                &catch_up.origins,
-                row.writer,
-                origin_at(&catch_up.origins, row.origin, SENDER),
-            ),
-            time_ms: row.time.map_or(0, |time| catch_up.time_base.wrapping_add_signed(time)),
-            removed: row.removed,
-            origin: origin_at(&catch_up.origins, row.origin, SENDER),
-            seq: catch_up.seq_base.wrapping_add_signed(row.seq),
-            debt_ns: row.debt_ns,
-            tat_ns: catch_up.tat_base.wrapping_add_signed(row.tat),
+        .map(|row| {
+            sums.add(row);
+            let origin = origin_at(&catch_up.origins, row.origin, SENDER);
+            RowRef {
+                key: &row.key,
+                value: &row.value,
+                stamp: sums.stamp(row),
+                writer: origin_at(&catch_up.origins, row.writer, origin),
+                time_ms: row.time.map_or(0, |_| sums.time),
+                removed: row.removed,
+                origin,
+                seq: sums.seq,
+                debt_ns: row.debt_ns,
+                tat_ns: sums.tat,
+            }
         })
         .collect()
 }

@@ -17,7 +17,9 @@ use super::key::{LimitKey, WIRE_MAX};
 use super::runs::Due;
 use super::zone::{LimitZone, Tally};
 use crate::origins::MAX_SEQ;
-use crate::{Applied, Dot, Error, Origin, Record, Replica, State, Time, VersionVector, ZoneKind, ZoneStats};
+use crate::{
+    Applied, Cursor, Dot, Error, Origin, Record, Replica, State, Time, VersionVector, ZoneKind, ZoneStats,
+};
 
 /// What became of an applied row.
 enum Outcome {
@@ -319,12 +321,12 @@ impl Replica for LimitZone {
         now: Time,
         origins: &[Origin],
         known: &VersionVector,
-        cursor: u64,
+        cursor: Cursor,
         f: &mut dyn FnMut(&Record<'_>) -> bool,
-    ) -> Option<u64> {
+    ) -> Option<Cursor> {
         let own_known = origins.contains(&self.origin).then(|| known.get(self.origin));
         let foreign_wanted = origins.iter().any(|&origin| origin != self.origin);
-        for slot in usize::try_from(cursor).ok()?..self.slots() {
+        for slot in cursor.slot()..self.slots() {
             let entry = self.entry(slot);
             let seq = entry.seq();
             let own_wanted = own_known.is_some_and(|known| seq > known);
@@ -341,7 +343,7 @@ impl Replica for LimitZone {
             let mut wire = [0; WIRE_MAX];
             let state = State::Limit { tat_ns, debt_ns: 0 };
             if !f(&Record { key: snapshot.key.to_wire(&mut wire), dot, state }) {
-                return Some(slot as u64);
+                return Some(Cursor::at(slot));
             }
         }
         None

@@ -88,9 +88,9 @@ macro_rules! replica_by_table {
                 now: $crate::Time,
                 origins: &[$crate::Origin],
                 known: &$crate::VersionVector,
-                cursor: u64,
+                cursor: $crate::Cursor,
                 f: &mut dyn FnMut(&$crate::Record<'_>) -> bool,
-            ) -> Option<u64> {
+            ) -> Option<$crate::Cursor> {
                 self.table.scan(now, origins, known, cursor, f)
             }
 

@@ -23,7 +23,7 @@ use crate::origins::{MAX_SEQ, PackedDot};
 use crate::slot::Slot;
 use crate::time::Time;
 use crate::words::{Ordering, prefetch};
-use crate::{Applied, Dot, Error, Origin, Record, State, VersionVector};
+use crate::{Applied, Cursor, Dot, Error, Origin, Record, State, VersionVector};
 
 use super::{Found, Put, Step, Table, Written};
 
@@ -44,6 +44,16 @@ enum Outcome {
     Applied,
     Superseded,
     Refused,
+}
+
+impl Outcome {
+    fn tally(&self, applied: &mut Applied) {
+        match self {
+            Self::Applied => applied.applied += 1,
+            Self::Superseded => applied.superseded += 1,
+            Self::Refused => applied.refused += 1,
+        }
+    }
 }
 
 /// A row with a state that a table can hold.
@@ -437,17 +447,11 @@ impl Table {
         self.is_expired(&row.header, now) && (self.is_sticky() || retained_no_more)
     }
 
-    fn tally_outcome(&self, outcome: &Outcome, applied: &mut Applied) {
-        let (figure, counter) = match outcome {
-            Outcome::Applied => (&mut applied.applied, Counter::Applied),
-            Outcome::Superseded => (&mut applied.superseded, Counter::Superseded),
-            Outcome::Refused => {
-                applied.refused += 1;
-                return; // counted where it was refused
-            }
-        };
-        *figure += 1;
-        self.count(counter, 1);
+    /// Counts rows when all of them are through: a locked instruction a row would wait for the misses of that row. Those that were refused are counted where
+    /// they were.
+    fn tally_applied(&self, applied: &Applied) {
+        self.count(Counter::Applied, applied.applied as i64);
+        self.count(Counter::Superseded, applied.superseded as i64);
     }
 
     pub(crate) fn apply_batch(
@@ -476,7 +480,7 @@ impl Table {
         let known = self.parts.origins.through(&self.region, entered.index(self, origin)?);
         let mut applied = Applied::default();
         let mut seq = from_seq_excluded;
-        self.for_each_row(rows, |hash, record| {
+        let whole = self.for_each_row(rows, |hash, record| {
             seq += 1;
             if seq > through_seq {
                 return Err(invalid(seq - from_seq_excluded));
@@ -489,9 +493,11 @@ impl Table {
                 let (row, dot) = self.row(now, &record, &mut entered)?;
                 self.apply_row(now, hash, &row, dot)
             };
-            self.tally_outcome(&outcome, &mut applied);
+            outcome.tally(&mut applied);
             Ok(())
-        })?;
+        });
+        self.tally_applied(&applied);
+        whole?;
         if seq != through_seq {
             return Err(invalid(seq - from_seq_excluded));
         }
@@ -554,7 +560,7 @@ impl Table {
         let own = self.parts.origins.own(&self.region);
         let mut applied = Applied::default();
         let mut entered = Entered::default();
-        self.for_each_row(rows, |hash, record| {
+        let whole = self.for_each_row(rows, |hash, record| {
             let Dot { origin, seq } = record.dot;
             if entered.index(self, origin)? == own && seq > self.published_seq() {
                 return Err(self.own_origin());
@@ -568,11 +574,11 @@ impl Table {
                 });
             }
             let (row, dot) = self.row(now, record, &mut entered)?;
-            let outcome = self.apply_row(now, hash, &row, dot);
-            self.tally_outcome(&outcome, &mut applied);
+            self.apply_row(now, hash, &row, dot).tally(&mut applied);
             Ok(())
-        })?;
-        Ok(applied)
+        });
+        self.tally_applied(&applied);
+        whole.map(|()| applied)
     }
 
     fn own_origin(&self) -> Error {
@@ -616,9 +622,9 @@ impl Table {
         now: Time,
         origins: &[Origin],
         known: &VersionVector,
-        cursor: u64,
+        mut cursor: Cursor,
         f: &mut dyn FnMut(&Record<'_>) -> bool,
-    ) -> Option<u64> {
+    ) -> Option<Cursor> {
         // By index: the origin if it is asked for, and what is known of it.
         let table = self.parts.origins;
         let wanted: Vec<Option<(Origin, u64)>> = (0..table.len() as u16)
@@ -632,34 +638,45 @@ impl Table {
             known.filter(|(_, known)| dot.seq() > *known).map(|(origin, _)| Dot { origin, seq: dot.seq() })
         };
         let (mut key, mut value) = (Vec::new(), Vec::new());
-        let mut slots = (usize::try_from(cursor).unwrap_or(usize::MAX)..self.slots())
-            .filter(|&at| is_wanted(at).is_some());
-        let mut window = Vec::with_capacity(ROWS_AHEAD);
-        loop {
-            window.clear();
-            window.extend(slots.by_ref().take(ROWS_AHEAD));
-            if window.is_empty() {
-                return None;
-            }
-            self.look_ahead(&window);
-            for &at in &window {
+        let mut ahead = Vec::with_capacity(ROWS_AHEAD);
+        while cursor.look(self.slots(), |at| is_wanted(at).map(|dot| dot.seq)) {
+            ahead.clear();
+            ahead.extend(cursor.upcoming().take(ROWS_AHEAD));
+            self.look_ahead(&ahead);
+            for &at in &ahead {
                 // Once more: it may have been published again since.
-                let Some(dot) = is_wanted(at) else { continue };
-                let Some((found, writer)) = self.copy_with_writer(at, &mut key, &mut value) else { continue };
-                if self.parts.dirty.is_marked(&self.region, at) && self.has_news(&found) {
-                    continue;
+                let goes_on =
+                    is_wanted(at).is_none_or(|dot| self.meet(now, at, dot, &mut key, &mut value, f));
+                if !goes_on {
+                    return Some(cursor);
                 }
-                // An expired keyval record is what a tombstone of its stamp is, so it travels as one; an expired session is nothing.
-                let header = found.header();
-                let expired = self.is_expired(&header, now);
-                if expired && self.is_sticky() {
-                    continue;
-                }
-                if !f(&self.record(dot, &found, writer, header.removed || expired, &key, &value)) {
-                    return Some(at as u64);
-                }
+                cursor.advance();
             }
         }
+        None
+    }
+
+    /// Hands the record of a slot to `f`, unless it is not for a scan; false if the scan is to stop in front of it.
+    fn meet(
+        &self,
+        now: Time,
+        at: usize,
+        dot: Dot,
+        key: &mut Vec<u8>,
+        value: &mut Vec<u8>,
+        f: &mut dyn FnMut(&Record<'_>) -> bool,
+    ) -> bool {
+        let Some((found, writer)) = self.copy_with_writer(at, key, value) else { return true };
+        if self.parts.dirty.is_marked(&self.region, at) && self.has_news(&found) {
+            return true;
+        }
+        // An expired keyval record is what a tombstone of its stamp is, so it travels as one; an expired session is nothing.
+        let header = found.header();
+        let expired = self.is_expired(&header, now);
+        if expired && self.is_sticky() {
+            return true;
+        }
+        f(&self.record(dot, &found, writer, header.removed || expired, key, value))
     }
 
     pub(crate) fn digest(&self, now: Time) -> u64 {

@@ -23,6 +23,9 @@ const VICTIMS: usize = 8;
 /// Slots that one sweep visits at least, if there are so many. Of larger zones it visits one in 64, so that a sweep a few times a second
 /// has seen all of them within half a minute.
 const SWEEP: usize = 4096;
+/// Slots of a sweep whose records are asked for before they are looked at: half of them have one at most, which makes as many cache misses as a processor has
+/// under way at a time.
+const SLOTS_AHEAD: usize = 32;
 
 /// How gladly a record is given up; the smallest first.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -105,6 +108,12 @@ impl Table {
         let mut visited = 0;
         while visited < visit && freed < budget {
             let at = (start + visited) % slots;
+            if visited.is_multiple_of(SLOTS_AHEAD) {
+                let ahead = visited..visit.min(visited + SLOTS_AHEAD);
+                for at in ahead.map(|ahead| (start + ahead) % slots) {
+                    self.prefetch_block(self.parts.index.load(&self.region, at));
+                }
+            }
             visited += 1;
             let Some(found) = self.meta_at(at) else {
                 self.finish_pending(at);

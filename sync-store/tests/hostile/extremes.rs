@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use sync_store::{
-    Check, Delay, Error, Expiry, KeyvalZone, LimitZone, LimitZoneBuilder, MatchBy, Outcome, Rate, Replica,
-    StickyZone, Time,
+    Check, Cursor, Delay, Error, Expiry, KeyvalZone, LimitZone, LimitZoneBuilder, MatchBy, Outcome, Rate,
+    Record, Replica, StickyZone, Time,
 };
 
 use crate::support::{END, NOW, origin};
@@ -90,7 +90,9 @@ fn the_smallest_zones_work() {
         for now in [Time::EPOCH, NOW, END] {
             assert_eq!(zone.sweep(now, usize::MAX), 0, "{what}");
             assert_eq!(zone.publish(now, &mut |_| true), (0, 0), "{what}");
-            assert_eq!(zone.scan(now, &[zone.origin()], &zone.vector(), 0, &mut |_| true), None, "{what}");
+            let mut meet = |_: &Record<'_>| true;
+            let end = zone.scan(now, &[zone.origin()], &zone.vector(), Cursor::default(), &mut meet);
+            assert!(end.is_none(), "{what}");
             assert_eq!((zone.digest(now), zone.dirty_count()), (0, 0), "{what}");
         }
         zone.cover(&[(origin(1), u64::MAX)].into_iter().collect());

@@ -9,7 +9,7 @@
 use std::collections::BTreeMap;
 
 use sync_store::{
-    Check, Delay, Error, Expiry, KeyvalZone, LimitZone, Replica, StickyZone, Time, VersionVector,
+    Check, Cursor, Delay, Error, Expiry, KeyvalZone, LimitZone, Replica, StickyZone, Time, VersionVector,
 };
 
 use crate::support::{NOW, Random, origin};
@@ -170,21 +170,21 @@ fn a_limit_zone_at_half_load_evicts_no_more_of_any_keys_than_of_random_ones() {
     }
 }
 
-/// The slots where the keys of a limit zone lie: the cursor of a scan tells.
-fn limit_slots(zone: &LimitZone, now: Time) -> Vec<u64> {
-    let mut slots = Vec::new();
-    let mut cursor = Some(0);
+/// Keys and the slots where they lie: the cursor of a scan that stops in front of each tells.
+fn places(zone: &dyn Replica, now: Time) -> Vec<(Box<[u8]>, u64)> {
+    let mut places = Vec::new();
+    let mut cursor = Some(Cursor::default());
     while let Some(from) = cursor {
-        let mut is_first = true;
-        // The scan stops in front of the second record, or of the first one again.
-        cursor = zone.scan(now, &[zone.origin()], &VersionVector::new(), from, &mut |_| {
-            let goes_on = is_first && slots.last() == Some(&from);
-            is_first = false;
-            goes_on
+        // The record in front of which the last one stopped.
+        let mut passes = !places.is_empty();
+        let mut met = Box::default();
+        cursor = zone.scan(now, &[zone.origin()], &VersionVector::new(), from, &mut |record| {
+            met = record.key.into();
+            std::mem::take(&mut passes)
         });
-        slots.extend(cursor);
+        places.extend(cursor.as_ref().map(|cursor| (met, cursor.slot() as u64)));
     }
-    slots
+    places
 }
 
 /// Entries of a group of a limit zone.
@@ -199,12 +199,12 @@ fn limit_flood(zone: &LimitZone, wanted: usize) -> (Vec<u64>, Time) {
         let key = random.next();
         assert!(zone.check(key.to_le_bytes(), &Check::default(), now).is_admitted());
         zone.publish(now, &mut |_| true);
-        let slots = limit_slots(zone, now);
-        assert_eq!(slots.len(), 1, "{slots:?}");
+        let places = places(zone, now);
+        assert_eq!(places.len(), 1, "{places:?}");
         // A day later it is idle, and gone.
         now = now.saturating_add(std::time::Duration::from_secs(100_000));
         assert_eq!(zone.sweep(now, usize::MAX), 1);
-        let group = found.entry(slots[0] / GROUP).or_default();
+        let group = found.entry(places[0].1 / GROUP).or_default();
         group.push(key);
         if group.len() == wanted {
             return (std::mem::take(group), now);
@@ -219,7 +219,7 @@ fn limit_crowd(zone: &LimitZone, keys: &[u64], now: Time) -> u64 {
     }
     zone.publish(now, &mut |_| true);
     let mut groups: BTreeMap<u64, u64> = BTreeMap::new();
-    limit_slots(zone, now).iter().for_each(|slot| *groups.entry(slot / GROUP).or_default() += 1);
+    places(zone, now).iter().for_each(|(_, slot)| *groups.entry(slot / GROUP).or_default() += 1);
     groups.into_values().max().unwrap_or(0)
 }
 
@@ -234,7 +234,7 @@ fn keys_that_share_a_group_in_one_limit_zone_do_not_in_another() {
     assert!(spread > 0, "the keys crowd every zone");
 }
 
-/// A sticky zone, and a way to see where in it sessions lie: the cursor of a scan tells the slot.
+/// A sticky zone, and a way to see where in it sessions lie.
 struct Slots {
     zone: StickyZone,
     now: Time,
@@ -262,18 +262,9 @@ impl Slots {
     /// The buckets where the sessions lie.
     fn buckets(&self) -> BTreeMap<u64, u64> {
         self.zone.publish(self.now, &mut |_| true);
-        let (mut buckets, mut cursor) = (BTreeMap::new(), 0);
-        loop {
-            let mut met = None;
-            let own = [self.zone.origin()];
-            let stopped = self.zone.scan(self.now, &own, &VersionVector::new(), cursor, &mut |record| {
-                met = Some(u64::from_le_bytes(record.key.try_into().expect("a key of eight bytes")));
-                false
-            });
-            let (Some(key), Some(slot)) = (met, stopped) else { return buckets };
-            buckets.insert(key, slot / BUCKET);
-            cursor = slot + 1;
-        }
+        let number =
+            |key: Box<[u8]>| u64::from_le_bytes(key.as_ref().try_into().expect("a key of eight bytes"));
+        places(&self.zone, self.now).into_iter().map(|(key, slot)| (number(key), slot / BUCKET)).collect()
     }
 }
 

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use sync_store::{
-    Check, Error, Expiry, KeyvalZone, MAX_CLOCK_SKEW, MatchBy, Replica, Stamp, Time, VersionVector,
+    Check, Cursor, Error, Expiry, KeyvalZone, MAX_CLOCK_SKEW, MatchBy, Replica, Stamp, Time, VersionVector,
 };
 
 use crate::support::{END, EVE, Kind, NOW, OWN, OwnedState, Row, Zone, assert_works, dot, origin, publish};
@@ -96,7 +96,13 @@ fn the_earliest_stamp_and_the_ends_of_time_are_only_numbers() {
                 zone.holds(&kind.key(900), now);
                 zone.replica().digest(now);
                 zone.content(now);
-                zone.replica().scan(now, &[origin(EVE)], &VersionVector::new(), 0, &mut |_| true);
+                zone.replica().scan(
+                    now,
+                    &[origin(EVE)],
+                    &VersionVector::new(),
+                    Cursor::default(),
+                    &mut |_| true,
+                );
             }
             // Whatever it said, a write of ours is later.
             zone.write(&kind.key(900), NOW).expect("room");
@@ -273,7 +279,13 @@ fn debts_and_arrival_times_without_bounds() {
                 }
                 zone.replica().digest(now);
                 publish(zone.replica(), now);
-                limit.scan(now, &[origin(OWN), origin(EVE)], &VersionVector::new(), 0, &mut |_| true);
+                limit.scan(
+                    now,
+                    &[origin(OWN), origin(EVE)],
+                    &VersionVector::new(),
+                    Cursor::default(),
+                    &mut |_| true,
+                );
             }
             limit.forget(&key, NOW);
             zone.write(&key, NOW).expect("no error");

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use proptest::collection::vec;
 use proptest::prelude::*;
-use sync_store::{Dot, Origin, Stamp, Time, VersionVector};
+use sync_store::{Cursor, Dot, Origin, Stamp, Time, VersionVector};
 
 use crate::support::{END, Kind, NOW, OWN, OwnedState, Row, Zone, assert_works, origin};
 
@@ -103,7 +103,6 @@ enum Act {
     Scan {
         origins: Vec<Origin>,
         known: Vec<(Origin, u64)>,
-        cursor: u64,
         most: usize,
     },
     Publish {
@@ -129,8 +128,8 @@ fn act() -> impl Strategy<Value = Act> {
         6 => rows().prop_map(|rows| Act::States { rows }),
         2 => claims().prop_map(|claims| Act::Cover { claims }),
         1 => vec(who(), 0..3).prop_map(|except| Act::Adopt { except }),
-        2 => (vec(who(), 0..4), claims(), number(), 0..4usize)
-            .prop_map(|(origins, known, cursor, most)| Act::Scan { origins, known, cursor, most }),
+        2 => (vec(who(), 0..4), claims(), 0..4usize)
+            .prop_map(|(origins, known, most)| Act::Scan { origins, known, most }),
         2 => (0..4usize).prop_map(|most| Act::Publish { most }),
         1 => number().prop_map(|budget| Act::Sweep { budget }),
         2 => (0..4u8).prop_map(|key| Act::Write { key }),
@@ -188,10 +187,10 @@ impl Subject {
                 }
             }
             Act::Adopt { except } => _ = self.zone.replica().adopt(except),
-            Act::Scan { origins, known, cursor, most } => {
+            Act::Scan { origins, known, most } => {
                 let known: VersionVector = known.iter().copied().collect();
                 let mut left = *most;
-                self.zone.replica().scan(now, origins, &known, *cursor, &mut |record| {
+                self.zone.replica().scan(now, origins, &known, Cursor::default(), &mut |record| {
                     // A limit zone answers for the others' work in its own name.
                     assert!(origins.contains(&record.dot.origin) || self.kind == Kind::Limit);
                     assert!(!known.covers(record.dot) || record.dot.seq == 0);

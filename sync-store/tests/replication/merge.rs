@@ -2,7 +2,7 @@
 
 use crate::support::{OwnedState, Row};
 use proptest::prelude::*;
-use sync_store::{Dot, KeyvalZone, Origin, Replica, Stamp, StickyZone, Time, VersionVector};
+use sync_store::{Cursor, Dot, KeyvalZone, Origin, Replica, Stamp, StickyZone, Time, VersionVector};
 
 const NOW: Time = Time::from_millis(1_000_000);
 
@@ -35,7 +35,7 @@ fn orders() -> impl Strategy<Value = (Vec<Row>, Vec<Row>)> {
 /// All records of a zone, tombstones included, whatever their dots.
 fn records(zone: &dyn Replica) -> Vec<Row> {
     let mut rows = Vec::new();
-    zone.scan(NOW, &[origin(20)], &VersionVector::new(), 0, &mut |record| {
+    zone.scan(NOW, &[origin(20)], &VersionVector::new(), Cursor::default(), &mut |record| {
         rows.push(Row { dot: Dot { origin: origin(1), seq: 1 }, ..Row::of(record) });
         true
     });

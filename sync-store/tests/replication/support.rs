@@ -1,6 +1,6 @@
 //! Rows that own what they hold, so that they can be kept, shuffled and repeated.
 
-use sync_store::{Dot, Origin, Record, Replica, Stamp, State, Time};
+use sync_store::{Cursor, Dot, Origin, Record, Replica, Stamp, State, Time};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum OwnedState {
@@ -77,7 +77,7 @@ pub(crate) fn catch_up(from: &dyn Replica, to: &dyn Replica, now: Time) -> usize
     let known = to.vector();
     let origins: Vec<Origin> =
         covered.iter().map(|(origin, _)| origin).filter(|&origin| origin != to.origin()).collect();
-    let mut cursor = Some(0);
+    let mut cursor = Some(Cursor::default());
     let mut sent = 0;
     while let Some(at) = cursor {
         let mut rows = Vec::new();

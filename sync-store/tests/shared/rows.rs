@@ -1,6 +1,6 @@
 //! What replication would send, kept and delivered in one process.
 
-use sync_store::{Dot, Origin, Record, Replica, Stamp, State, Time};
+use sync_store::{Cursor, Dot, Origin, Record, Replica, Stamp, State, Time};
 
 #[derive(Clone, Debug)]
 enum OwnedState {
@@ -65,11 +65,11 @@ pub(crate) fn catch_up(from: &dyn Replica, to: &dyn Replica, now: Time) -> usize
     let origins: Vec<Origin> =
         covered.iter().map(|(origin, _)| origin).filter(|&origin| origin != to.origin()).collect();
     let mut rows = Vec::new();
-    let end = from.scan(now, &origins, &known, 0, &mut |record| {
+    let end = from.scan(now, &origins, &known, Cursor::default(), &mut |record| {
         rows.push(Row::of(record));
         true
     });
-    assert_eq!(end, None, "scanned to the end");
+    assert!(end.is_none(), "scanned to the end");
     let applied = to.apply_states(now, &mut rows.iter().map(Row::record)).expect("valid rows");
     assert_eq!(applied.refused, 0, "the replica is large enough");
     to.cover(&covered);

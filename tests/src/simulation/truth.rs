@@ -18,7 +18,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use sync_store::{Check, Origin, Stamp, State, Time, VersionVector};
+use sync_store::{Check, Cursor, Origin, Stamp, State, Time, VersionVector};
 
 use super::host::{KEYVAL, LIMIT, Machine, STICKY, STRICT_BURST};
 use super::network::Host;
@@ -235,7 +235,7 @@ impl Truth {
         let origins: Vec<_> = self.origins.iter().copied().collect();
         let replica = node.replicas().find(|replica| replica.name() == KEYVAL);
         replica.into_iter().for_each(|replica| {
-            replica.scan(time, &origins, &VersionVector::new(), 0, &mut |record| {
+            replica.scan(time, &origins, &VersionVector::new(), Cursor::default(), &mut |record| {
                 let held = match record.state {
                     State::Value { value, stamp, writer, .. } => {
                         Held { version: (stamp, Some(writer)), value: Some(value.to_vec()) }

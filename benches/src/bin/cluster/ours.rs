@@ -260,8 +260,8 @@ impl Prober for Probe {
     }
 
     fn is_seen(&mut self, number: u32) -> Result<bool> {
-        // Without giving way: on a machine that others use, too, that would measure them.
-        std::hint::spin_loop();
+        // Giving way: two nodes and who looks are more than two cores, and whoever never sleeps is first.
+        std::thread::yield_now();
         Ok(self.last.get_into(PROBE, SystemClock.now(), &mut self.seen) && self.seen == value(number, 0))
     }
 }

@@ -1,4 +1,4 @@
-//! A node in this process, with a runtime of its own, so that its processor time can be told from others'.
+//! A node in this process, with a thread of its own, as Redis has, so that its processor time can be told from others'.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use sync_node::Node;
-use sync_store::{KeyvalZone, LimitZone, StickyZone};
+use sync_store::{KeyvalZone, LimitZone, Region, StickyZone};
 use sync_transport::{Pem, Server, TlsOptions};
 use tokio::runtime::{Builder, Runtime};
 
@@ -19,7 +19,7 @@ use crate::usage;
 #[derive(Debug)]
 pub(super) struct Embedded {
     node: Node,
-    /// The name of its threads.
+    /// What the names of its threads begin with.
     threads: String,
     runtime: Runtime,
 }
@@ -28,14 +28,17 @@ impl Embedded {
     pub(super) fn start(setup: &Setup, number: u32, sizes: &Sizes) -> Result<Member> {
         // With a mark at its end, so that none begins like another.
         let threads = format!("node-{number}.");
-        let runtime = Builder::new_multi_thread().thread_name(&threads).enable_all().build();
-        let runtime = runtime.context("cannot start the threads of a node")?;
+        let runtime =
+            Builder::new_multi_thread().worker_threads(1).thread_name(&threads).enable_all().build();
+        let runtime = runtime.context("cannot start the thread of a node")?;
         let rate = RATE.parse().context("the rate")?;
+        // The first to touch a page waits for the kernel to clear it, two megabytes at a time.
+        let region = || Region::anonymous().prefault(true);
         let builder = Node::builder(format!("node-{number}"))
             .listen("127.0.0.1:0".parse().context("the address")?)
-            .keyval(KeyvalZone::builder(PAIRS).size(sizes.pairs))
-            .sticky(StickyZone::builder(SESSIONS).size(sizes.sessions))
-            .limit(LimitZone::builder(LIMITS).size(sizes.limits).rate(rate));
+            .keyval(KeyvalZone::builder(PAIRS).size(sizes.pairs).region(region()))
+            .sticky(StickyZone::builder(SESSIONS).size(sizes.sessions).region(region()))
+            .limit(LimitZone::builder(LIMITS).size(sizes.limits).rate(rate).region(region()));
         let pem = |text: &str| Pem::memory(text);
         let certificates = &setup.certificates;
         let builder = match setup.transport {

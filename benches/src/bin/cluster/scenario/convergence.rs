@@ -10,7 +10,7 @@ use rand::{Rng, SeedableRng};
 use tokio::time::Instant;
 
 use super::load::Load;
-use super::settle;
+use super::{micros_each, settle, used};
 use crate::contestant::{Cluster, Kind, PATIENCE, Prober, Setup, Start};
 use crate::figures::Figures;
 use crate::options::Options;
@@ -19,7 +19,14 @@ pub(super) fn run(setup: &Setup, start: &Start, options: &Options) -> Result<Fig
     let mut cluster = start(setup, options.nodes(2))?;
     let mut figures = Figures::default();
     let mut prober = cluster.prober()?;
-    figures.add_latencies(probe(prober.as_mut(), 0, options.probes())?, "");
+    let before = cluster.cpu()?;
+    let micros = probe(prober.as_mut(), 0, options.probes())?;
+    let used = used(&before, &cluster.cpu()?);
+    figures.add_latencies(micros, "");
+    // Each is a publication by itself: what one costs, however little is in it.
+    for (node, name) in [(used.first(), "cpu_us_per_write_send"), (used.last(), "cpu_us_per_write_apply")] {
+        figures.add(name, micros_each(node.copied().unwrap_or_default(), options.probes().into()));
+    }
 
     let rate = options.rate.min(cluster.rate_max().unwrap_or(u32::MAX));
     let numbers = options.probes()..2 * options.probes();

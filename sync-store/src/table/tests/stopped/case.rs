@@ -11,7 +11,7 @@ use super::super::*;
 use crate::index::{BUCKET, Candidates};
 use crate::slot::{Slot, SlotState};
 use crate::stopped::{Beside, Stops, Then, Worlds, beside, bounded};
-use crate::{Dot, Expiry, KeyvalZone, Record, Replica, State, StickyZone, VersionVector};
+use crate::{Cursor, Dot, Expiry, KeyvalZone, Record, Replica, State, StickyZone, VersionVector};
 
 /// When zones are prepared.
 pub(super) const BEFORE: Time = Time::from_millis(1_000_000);
@@ -329,12 +329,18 @@ impl Case {
             Stopped::Visit => _ = self.visit(),
             Stopped::Scan => {
                 let origins = [self.replica().origin()];
-                self.replica().scan(NOW, &origins, &VersionVector::default(), 0, &mut |record| {
-                    if let State::Value { value, .. } = record.state {
-                        number(value);
-                    }
-                    true
-                });
+                self.replica().scan(
+                    NOW,
+                    &origins,
+                    &VersionVector::default(),
+                    Cursor::default(),
+                    &mut |record| {
+                        if let State::Value { value, .. } = record.state {
+                            number(value);
+                        }
+                        true
+                    },
+                );
             }
             Stopped::Sweep => _ = self.replica().sweep(NOW, usize::MAX),
             Stopped::Publish => self.publish(),
