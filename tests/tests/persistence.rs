@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 use tests::{
-    Cluster, Config, Ended, Node, SmallDisk, Writers, digests_equal, run_to_end, since_1970, wait_for,
+    Cluster, Config, Ended, Node, Signal, SmallDisk, Writers, digests_equal, run_to_end, since_1970, wait_for,
 };
 
 const LIMIT: Duration = Duration::from_secs(60);
@@ -393,6 +393,42 @@ fn a_node_that_was_away_for_long_does_not_bring_back_what_was_removed() {
     a.wait_ready();
     digests_equal(&[&a, &b, &c]);
     assert_eq!(a.api.pairs("one"), expected);
+}
+
+#[test]
+fn a_node_that_was_cut_off_for_long_is_rid_of_what_was_removed_once_it_is_restarted() {
+    let cluster = Forgetful::new(&["a", "b"]);
+    let [mut a, b] = cluster.start_all(["a", "b"]);
+    a.api.add("one", "removed", "early");
+    a.api.add("one", "shared", "early");
+    digests_equal(&[&a, &b]);
+    a.signal(Signal::Stop);
+    b.wait_online(0);
+    remove(&b, "removed");
+    wait_forgotten(&b);
+
+    // It goes on with all that it had in memory, and nobody knows any more what to tell it.
+    a.signal(Signal::Continue);
+    for node in [&a, &b] {
+        node.wait_online(1);
+    }
+    a.wait_complaint(&["cut off for longer than tombstones are kept", "restart the node"]);
+    for (one, other, key) in [(&b, &a, "late-b"), (&a, &b, "late-a")] {
+        one.api.add("one", key, "late");
+        wait_for("a late write", LIMIT, || match other.api.value("one", key) {
+            Some(_) => Ok(()),
+            None => Err(format!("{key} is not on {}", other.name())),
+        });
+    }
+    assert_eq!(a.api.value("one", "removed").as_deref(), Some("early"));
+
+    a.quit();
+    let mut a = cluster.start("a");
+    a.wait_ready();
+    digests_equal(&[&a, &b]);
+    for node in [&a, &b] {
+        assert_eq!(node.api.pairs("one").into_keys().collect::<Vec<_>>(), ["late-a", "late-b", "shared"]);
+    }
 }
 
 #[test]

@@ -216,11 +216,7 @@ impl Outbound {
         let own = self.shared.identity.origin;
         for zone in &peer.zones {
             let Some(id) = zone.ours else { continue };
-            let mut log = self.shared.zones[id].log.lock();
-            if let Some(retention) = self.shared.zones[id].replica.tombstone_retention() {
-                log.forget_old(now, retention);
-            }
-            let joined_through = log.through_seq();
+            let joined_through = self.shared.zones[id].log.lock().through_seq();
             let acknowledged = zone.vector.get(own);
             // Whoever knows nothing of us is about to receive states of limits from others, and they contain what we have published. Debts from the log
             // would be counted once more.
@@ -322,20 +318,24 @@ impl Outbound {
             return None;
         }
         if self.batches_since_chunk < BATCHES_PER_CHUNK
-            && let Some(frame) = self.batch()
+            && let Some(frame) = self.batch(now)
         {
             self.batches_since_chunk += 1;
             return Some(frame);
         }
         self.batches_since_chunk = 0;
-        self.catch_up(now).or_else(|| self.batch())
+        self.catch_up(now).or_else(|| self.batch(now))
     }
 
-    fn batch(&mut self) -> Option<Bytes> {
+    fn batch(&mut self, now: Now) -> Option<Bytes> {
         for _ in 0..self.zones.len() {
             self.turn = (self.turn + 1) % self.zones.len();
             let link = &mut self.zones[self.turn];
-            let log = self.shared.zones[link.id].log.lock();
+            let zone = &self.shared.zones[link.id];
+            let mut log = zone.log.lock();
+            if let Some(retention) = zone.replica.tombstone_retention() {
+                log.forget_old(now, retention);
+            }
             match log.next_after(link.position) {
                 Next::Batch(batch) => {
                     link.position = batch.through_seq;

@@ -284,6 +284,32 @@ fn a_new_node_is_not_sent_what_was_removed_and_forgotten_since() {
 }
 
 #[test]
+fn a_link_that_is_slower_than_removals_are_remembered_does_not_bring_back_what_was_removed() {
+    let mut net = three();
+    net.settle();
+    let slow = net.links.iter().position(|link| (link.from, link.to) == (0, 2)).expect("a mesh");
+    let slow = net.links.remove(slow);
+    net.set(0, "removed", "1");
+    net.step(usize::MAX).expect("no link fails");
+    assert!(net.nodes[1].keyval.remove("removed", net.now().time).expect("it fits"));
+    net.step(usize::MAX).expect("no link fails");
+    assert_eq!(Replica::stats(net.nodes[2].keyval.as_ref()).tombstones, 1);
+    net.elapsed += Duration::from_secs(2 * 3600);
+    for node in &net.nodes {
+        // A sweep looks at a part of the zone.
+        for _ in 0..64 {
+            Replica::sweep(node.keyval.as_ref(), net.now().time, usize::MAX);
+        }
+        assert_eq!(Replica::stats(node.keyval.as_ref()).tombstones, 0);
+    }
+    net.links.push(slow);
+    net.set(0, "kept", "1");
+    net.settle();
+    assert_eq!((net.get(2, "kept").as_deref(), net.get(2, "removed")), (Some("1"), None));
+    net.assert_equal();
+}
+
+#[test]
 fn records_of_a_departed_origin_come_from_one_of_the_others() {
     let mut net = three();
     for i in 0..1000 {

@@ -89,6 +89,7 @@ impl Keeper {
         let location = files.location.clone();
         let mark = files.mark.clone();
         let is_doubtful = files.doubtful.is_some();
+        let had_anything = !mark.vector.is_empty();
         let vector = if is_doubtful { VersionVector::new() } else { mark.vector };
         let work = Work {
             files,
@@ -99,6 +100,8 @@ impl Keeper {
             reach,
             clock,
             written: Mark { vector, contact: mark.contact },
+            contact: had_anything.then_some(mark.contact),
+            is_outdated: false,
             is_doubtful,
             trouble: None,
         };
@@ -170,6 +173,10 @@ struct Work {
     clock: Arc<dyn Clock>,
     /// The last mark that was written.
     written: Mark,
+    /// See [`Work::contact`]; `None` before the first time, if the zone began empty.
+    contact: Option<Time>,
+    /// The zone was without contact for longer than removals are remembered, while it kept its records.
+    is_outdated: bool,
     /// Some records were loaded of which the cluster may know that they were removed.
     is_doubtful: bool,
     /// When the trouble that there is was last logged.
@@ -215,17 +222,19 @@ impl Work {
 
     /// Writes what has changed to the journal, and the mark if it is time for that.
     fn save(&mut self, is_due: bool) -> Result<(), Fault> {
+        let contact = self.contact();
         if self.files.journal.len() > JOURNAL_LIMIT {
             return Err(Fault::Stuck);
         }
         self.publish();
-        let contact = self.contact();
         let (records, vector) = {
             let mut unsaved = self.unsaved.lock();
             (unsaved.take(), self.zone.vector())
         };
         let interval = CONTACT_INTERVAL.min(retention(&self.zone) / 8);
-        let is_contact_due = is_due && contact.saturating_sub(self.written.contact) >= interval;
+        // Earlier than what is written: the clock was ahead.
+        let is_contact_due = contact < self.written.contact
+            || is_due && contact.saturating_sub(self.written.contact) >= interval;
         if records.is_empty() && vector == self.written.vector && !is_contact_due {
             return Ok(());
         }
@@ -262,13 +271,24 @@ impl Work {
         }
     }
 
-    /// When the node had last caught up with everybody it can reach, and so knew of all removals.
-    fn contact(&self) -> Time {
-        let is_in_contact = match &self.reach {
-            Reach::Cluster(hub, _) => !self.is_doubtful && hub.shared.is_in_contact(),
-            Reach::Local => true,
-        };
-        if is_in_contact { self.clock.now().max(self.written.contact) } else { self.written.contact }
+    /// When the node had last caught up with everybody it can reach, and so knew of all removals. After a gap that is longer than these are remembered it stays
+    /// where it was: the zone may hold what others have removed and forgotten meanwhile, and only the next start finds that out.
+    fn contact(&mut self) -> Time {
+        let now = self.clock.now();
+        let Reach::Cluster(hub, _) = &self.reach else { return now };
+        if !self.is_doubtful && !self.is_outdated && hub.shared.is_in_contact() {
+            let away = self.contact.map(|contact| now.saturating_sub(contact));
+            self.is_outdated = away.is_some_and(|away| away >= retention(&self.zone));
+            if self.is_outdated {
+                warn!(
+                    zone = self.zone.name(),
+                    "cut off for longer than tombstones are kept: what others have removed meanwhile may still be here; restart the node, and it compares"
+                );
+            } else {
+                self.contact = Some(now);
+            }
+        }
+        self.contact.unwrap_or(self.written.contact)
     }
 
     /// Brings the table up to date, and empties the journal.
@@ -345,6 +365,7 @@ impl Work {
             self.zone.forget(key, saved.stamp, saved.writer);
         }
         self.is_doubtful = false;
+        self.contact = Some(self.clock.now());
         hub.shared.end_doubt(zone_id);
         info!(
             zone = self.zone.name(),
