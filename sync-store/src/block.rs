@@ -49,6 +49,36 @@ const _: () = assert!(WRITER_SHIFT + u16::BITS <= u64::BITS);
 pub(crate) struct Head(u64);
 
 impl Head {
+    /// Of a record by nobody.
+    #[inline]
+    const fn of(key_len: usize, value_len: usize, is_timed: bool, is_removed: bool) -> Self {
+        Self(
+            (is_timed as u64) << TIMED_SHIFT
+                | (is_removed as u64) << REMOVED_SHIFT
+                | (value_len as u64) << KEY_BITS
+                | key_len as u64,
+        )
+    }
+
+    /// The same with a value, to be compared with the heads of others.
+    #[inline]
+    pub(crate) const fn live(key: &[u8], value: &[u8], time_ms: u64) -> Self {
+        Self::of(key.len(), value.len(), time_ms != 0, false)
+    }
+
+    /// Whether their records have the same lengths and parts.
+    #[inline]
+    pub(crate) const fn is_shaped_like(self, other: Self) -> bool {
+        (self.0 ^ other.0) & ((1 << LAG_SHIFT) - 1) == 0
+    }
+
+    /// Whether the record is live and differs from one of that shape in the length of its value alone, and so little that it has as many units.
+    #[inline(never)]
+    pub(crate) const fn is_live_of(self, shape: Self, units: u32) -> bool {
+        const VALUE: u64 = ((1 << VALUE_BITS) - 1) << KEY_BITS;
+        Self(self.0 & !VALUE).is_shaped_like(Self(shape.0 & !VALUE)) && self.units() == units
+    }
+
     #[inline]
     pub(crate) const fn key_len(self) -> usize {
         (self.0 & ((1 << KEY_BITS) - 1)) as usize
@@ -179,6 +209,8 @@ impl<'r> Block<'r> {
     /// The block that begins with `words`, a unit at least.
     #[inline]
     pub(crate) const fn new(words: &'r [AtomicU64]) -> Self {
+        // Once, and not at each access of the header.
+        assert!(words.len() >= UNIT);
         Self(words)
     }
 
@@ -188,10 +220,16 @@ impl<'r> Block<'r> {
         self.0[at].load(Ordering::Relaxed)
     }
 
-    /// Asks for the first two lines of the block before they are needed.
+    /// Asks for the first line of the block before it is needed.
+    #[inline]
+    pub(crate) fn prefetch_head(&self) {
+        prefetch(&self.0[HEAD]);
+    }
+
+    /// Asks for the first two lines of it.
     #[inline]
     pub(crate) fn prefetch(&self) {
-        prefetch(&self.0[HEAD]);
+        self.prefetch_head();
         if let Some(second) = self.0.get(2 * UNIT) {
             prefetch(second);
         }
@@ -252,7 +290,9 @@ impl<'r> Block<'r> {
     #[inline(always)]
     fn copy(&self, from: usize, len: usize, out: &mut impl Buffer) {
         // Otherwise torn: there is no such record.
-        if let Some(words) = self.0.get(from..from + padded(len)) {
+        if let Some(words) = self.0.get(from..)
+            && len <= words.len() * WORD
+        {
             copy_out(words, out.room(len));
         }
     }
@@ -265,7 +305,7 @@ impl<'r> Block<'r> {
     }
 
     /// The part of it that is known before the header is.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn fill_body(&self, key: &[u8], value: &[u8], time_ms: u64) {
         // Pairs with the acquire fence of readers; see the module's head. Here and not where blocks change hands, because this is
         // where stores begin.
@@ -283,17 +323,13 @@ impl<'r> Block<'r> {
     #[inline]
     pub(crate) fn fill_head(&self, draft: &Draft<'_>) {
         let Header { removed, stamp, writer, time_ms, lag } = draft.header;
-        let head = u64::from(writer) << WRITER_SHIFT
-            | u64::from(lag.min(LAG_MAX)) << LAG_SHIFT
-            | u64::from(time_ms != 0) << TIMED_SHIFT
-            | u64::from(removed) << REMOVED_SHIFT
-            | (draft.value.len() as u64) << KEY_BITS
-            | draft.key.len() as u64;
+        let shape = Head::of(draft.key.len(), draft.value.len(), time_ms != 0, removed);
+        let head = u64::from(writer) << WRITER_SHIFT | u64::from(lag.min(LAG_MAX)) << LAG_SHIFT | shape.0;
         self.0[HEAD].store(head, Ordering::Relaxed);
         self.0[STAMP].store(stamp.raw(), Ordering::Relaxed);
     }
 
-    #[inline]
+    #[inline(always)]
     fn write(&self, from: usize, bytes: &[u8]) {
         let (whole, rest) = bytes.as_chunks::<WORD>();
         let (words, behind) = self.0[from..].split_at(whole.len());

@@ -56,6 +56,8 @@ pub(crate) struct Blocks {
     reserve: Section,
     reserve_units: u32,
     reserve_blocks: u32,
+    /// The unit of the region behind the reserve.
+    reserve_end: u32,
 }
 
 /// What the blocks of a zone are to be like.
@@ -103,14 +105,9 @@ impl Blocks {
         let reserve = layout.take(1)?;
         let taken = layout.take((layout.left() / UNIT).div_ceil(BITS))?;
         let area = layout.take(layout.left())?;
-        let blocks = Self {
-            area,
-            taken,
-            stripes,
-            reserve,
-            reserve_units: demand.reserve_units(),
-            reserve_blocks: demand.reserve_blocks(),
-        };
+        let (reserve_units, reserve_blocks) = (demand.reserve_units(), demand.reserve_blocks());
+        let reserve_end = (area.start() / UNIT) as u32 + reserve_units * reserve_blocks;
+        let blocks = Self { area, taken, stripes, reserve, reserve_units, reserve_blocks, reserve_end };
         (blocks.area_units() >= (blocks.reserve_area() + 8) as usize).then_some(blocks)
     }
 
@@ -157,9 +154,9 @@ impl Blocks {
         Block::new(&region.all()[unit as usize * UNIT..])
     }
 
-    /// A block of `units` units that was given back a moment ago.
+    /// A block of `units` units that was given back a moment ago, and the cell where it was.
     #[inline]
-    pub(crate) fn at_hand(&self, region: &OpenRegion, units: u32) -> Option<Owned> {
+    pub(crate) fn at_hand<'r>(&self, region: &'r OpenRegion, units: u32) -> Option<(&'r AtomicU64, Owned)> {
         Self::take_cell(self.stripe(region), units)
     }
 
@@ -234,7 +231,7 @@ impl Blocks {
     }
 
     const fn is_reserve(&self, unit: u32) -> bool {
-        unit - (self.first_unit() as u32) < self.reserve_area()
+        unit < self.reserve_end
     }
 
     /// Gives back a block.
@@ -244,6 +241,14 @@ impl Blocks {
             self.free_reserve(region, &block);
         } else if let Some(block) = Self::put_cell(self.stripe(region), block) {
             self.give_back(region, block);
+        }
+    }
+
+    /// The same, into that cell if it can be.
+    #[inline(always)]
+    pub(crate) fn free_into(&self, region: &OpenRegion, cell: &AtomicU64, block: Owned) {
+        if self.is_reserve(block.unit) || !Self::put(cell, &block) {
+            self.free(region, block);
         }
     }
 
@@ -363,9 +368,10 @@ impl Blocks {
     fn stripe<'r>(&self, region: &'r OpenRegion) -> &'r [AtomicU64; STRIPE] {
         // Processes that share a region begin at different stripes.
         let number = threads::number() + region.process();
-        let stripes = region.words(self.stripes).as_chunks().0;
+        let stripes = self.stripes.len() / STRIPE;
         // Few threads have a number that has to be divided.
-        stripes.get(number).unwrap_or_else(|| &stripes[number % stripes.len()])
+        let number = if number < stripes { number } else { number % stripes };
+        &region.all()[self.stripes.start()..].as_chunks().0[number]
     }
 
     fn held(cell: u64) -> Option<Owned> {
@@ -373,26 +379,33 @@ impl Blocks {
     }
 
     #[inline]
-    fn take_cell(stripe: &[AtomicU64; STRIPE], units: u32) -> Option<Owned> {
+    fn take_cell(stripe: &[AtomicU64; STRIPE], units: u32) -> Option<(&AtomicU64, Owned)> {
         stripe[1..].iter().find_map(|cell| {
             let held = cell.load(Ordering::Relaxed);
-            let block = Self::held(held).filter(|block| block.units == units)?;
-            // Acquire pairs with the Release of `put_cell`. That the same block may have left the cell and come back since the load
+            // An empty cell has no units.
+            if held >> CELL_UNIT_BITS != u64::from(units) {
+                return None;
+            }
+            // Acquire pairs with the Release of `put`. That the same block may have left the cell and come back since the load
             // does no harm: it is there now.
             cell.compare_exchange(held, 0, Ordering::Acquire, Ordering::Relaxed).ok()?;
-            Some(block)
+            Some((cell, Owned { unit: held as u32, units }))
         })
     }
 
     /// Hands the block back if all cells are taken.
     #[inline]
     fn put_cell(stripe: &[AtomicU64; STRIPE], block: Owned) -> Option<Owned> {
+        let is_put =
+            stripe[1..].iter().any(|cell| cell.load(Ordering::Relaxed) == 0 && Self::put(cell, &block));
+        (!is_put).then_some(block)
+    }
+
+    /// Puts a block into a cell, if that is empty.
+    #[inline]
+    fn put(cell: &AtomicU64, block: &Owned) -> bool {
         let held = u64::from(block.units) << CELL_UNIT_BITS | u64::from(block.unit);
-        let put = stripe[1..].iter().any(|cell| {
-            cell.load(Ordering::Relaxed) == 0
-                && cell.compare_exchange(0, held, Ordering::Release, Ordering::Relaxed).is_ok()
-        });
-        (!put).then_some(block)
+        cell.compare_exchange(0, held, Ordering::Release, Ordering::Relaxed).is_ok()
     }
 }
 

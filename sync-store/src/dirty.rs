@@ -88,7 +88,7 @@ impl Dirty {
     }
 
     /// Marks a slot. To be called after the slot's change, which is sequentially consistent.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn mark(&self, region: &OpenRegion, slot: usize) {
         let bit = 1 << (slot % BITS);
         let word = &region.all()[self.bits.start() + slot / BITS];

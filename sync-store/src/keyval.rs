@@ -230,6 +230,7 @@ impl KeyvalZone {
     /// # Errors
     ///
     /// [`Error::EmptyKey`], [`Error::KeyTooLong`], [`Error::InvalidKey`], [`Error::RecordTooLarge`]; [`Error::ZoneFull`].
+    #[inline]
     pub fn set(
         &self,
         key: impl AsRef<[u8]>,
@@ -240,10 +241,24 @@ impl KeyvalZone {
         self.set_to(key.as_ref(), value.as_ref(), now, expiry)
     }
 
+    #[inline]
     fn set_to(&self, key: &[u8], value: &[u8], now: Time, expiry: Expiry) -> Result<(), Error> {
         let time_ms = self.expiry_ms(now, expiry);
+        if self.match_by != MatchBy::Ip
+            && self.table.is_fit(key, value)
+            && self.table.overwrite(now, key, value, time_ms)
+        {
+            return Ok(());
+        }
+        self.set_any(key, value, now, time_ms)
+    }
+
+    /// What could not be overwritten at once: a range, a record that has another length or is not there, one that does not fit.
+    #[inline(never)]
+    fn set_any(&self, key: &[u8], value: &[u8], now: Time, time_ms: u64) -> Result<(), Error> {
         let checked = self.key(key, value)?;
-        if !self.table.overwrite(now, checked.bytes(), value, time_ms) {
+        let is_range = matches!(checked, Key::Range(_));
+        if !(is_range && self.table.overwrite(now, checked.bytes(), value, time_ms)) {
             self.write(key, Put::New(value), now, |_| Some(time_ms))?;
         }
         Ok(())

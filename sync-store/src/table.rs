@@ -228,11 +228,14 @@ impl Table {
     /// Refuses what can never be stored.
     #[inline]
     pub(crate) fn check(&self, key: &[u8], value: &[u8]) -> Result<(), Error> {
+        if self.is_fit(key, value) { Ok(()) } else { Err(self.refusal(key, value)) }
+    }
+
+    /// Whether a record with this key and value can be stored.
+    #[inline]
+    pub(crate) fn is_fit(&self, key: &[u8], value: &[u8]) -> bool {
         let Settings { max_key, max_record, .. } = self.settings;
-        if (1..=max_key).contains(&key.len()) && key.len() + value.len() <= max_record {
-            return Ok(());
-        }
-        Err(self.refusal(key, value))
+        (1..=max_key).contains(&key.len()) && key.len() + value.len() <= max_record
     }
 
     #[cold]
@@ -266,6 +269,11 @@ impl Table {
             Some(found) => found.header().stamp.next_even(now),
             None => self.region.hlc().tick(now),
         };
+        self.header_with(stamp, removed, time_ms)
+    }
+
+    #[inline]
+    fn header_with(&self, stamp: Stamp, removed: bool, time_ms: u64) -> Header {
         Header { removed, stamp, writer: self.parts.origins.own(&self.region), time_ms, lag: 0 }
     }
 
@@ -340,6 +348,7 @@ impl Table {
     }
 
     /// Marks a slot to be published.
+    #[inline]
     pub(crate) fn mark(&self, at: usize) {
         self.parts.dirty.mark(&self.region, at);
     }

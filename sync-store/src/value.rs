@@ -41,7 +41,11 @@ impl Value {
 impl Buffer for Value {
     #[inline]
     fn room(&mut self, len: usize) -> &mut [u8] {
-        self.0.resize(len, 0);
+        // All at once: `resize` goes byte by byte.
+        self.0 = match len {
+            0..=INLINE => SmallVec::from_buf_and_len([0; INLINE], len),
+            _ => SmallVec::from_vec(vec![0; len]),
+        };
         &mut self.0
     }
 

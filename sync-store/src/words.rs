@@ -231,6 +231,55 @@ pub(crate) fn matching<const TOP_BITS: u32>(line: &[AtomicU64; LINE], top: u32) 
 /// Bytes from which on the processor copies best by itself: one instruction that leaves room for the next operation's, and asks for memory ahead.
 #[cfg(all(target_arch = "x86_64", not(any(test, loom, miri))))]
 const LONG: usize = 512;
+/// Bytes that a register holds.
+#[cfg(all(target_arch = "x86_64", not(any(test, loom, miri))))]
+const CHUNK: usize = 16;
+
+/// Copies bytes, [`CHUNK`] at least, of which either side may be words that others use meanwhile. Loads and stores are as relaxed ones are on x86-64: stores come behind all
+/// earlier ones and before all later ones; in which order among themselves does not matter.
+///
+/// # Safety
+///
+/// `from` and `to` have so many bytes, for as long as this takes, and do not overlap.
+#[cfg(all(target_arch = "x86_64", not(any(test, loom, miri))))]
+#[inline(always)]
+#[allow(unsafe_code)]
+unsafe fn copy_raw(from: *const u8, to: *mut u8, len: usize) {
+    if len >= LONG {
+        // SAFETY: reads and writes what the caller vouches for. The direction flag is clear whenever `asm!` begins.
+        unsafe {
+            std::arch::asm!(
+                "rep movsb",
+                inout("rcx") len => _,
+                inout("rsi") from => _,
+                inout("rdi") to => _,
+                options(nostack, preserves_flags),
+            );
+        }
+        return;
+    }
+    // SAFETY: SSE2, which every x86-64 processor has, reads and writes what the caller vouches for: chunks from the first on up to the last, which ends where the bytes do, so
+    // that some of it may be copied once more.
+    unsafe {
+        std::arch::asm!(
+            "2:",
+            "movdqu {chunk}, [{from} + {at}]",
+            "movdqu [{to} + {at}], {chunk}",
+            "add {at}, {size}",
+            "cmp {at}, {last}",
+            "jb 2b",
+            "movdqu {chunk}, [{from} + {last}]",
+            "movdqu [{to} + {last}], {chunk}",
+            from = in(reg) from,
+            to = in(reg) to,
+            at = inout(reg) 0_usize => _,
+            last = in(reg) len - CHUNK,
+            size = const CHUNK,
+            chunk = out(xmm_reg) _,
+            options(nostack),
+        );
+    }
+}
 
 /// Copies bytes out of words that have so many. While others write there, any mixture of old and new ones may arrive.
 #[inline(always)]
@@ -238,57 +287,14 @@ const LONG: usize = 512;
 pub(crate) fn copy_out(from: &[AtomicU64], to: &mut [u8]) {
     assert!(to.len() <= from.len() * WORD);
     #[cfg(all(target_arch = "x86_64", not(any(test, loom, miri))))]
-    if to.len() >= LONG {
-        // SAFETY: reads as many bytes of `from` as `to` has, which it has (checked above) and which live as long as it does; writes all of `to`, which is ours alone. The direction flag
-        // is clear whenever `asm!` begins.
-        unsafe {
-            std::arch::asm!(
-                "rep movsb",
-                inout("rcx") to.len() => _,
-                inout("rsi") from.as_ptr() => _,
-                inout("rdi") to.as_mut_ptr() => _,
-                options(nostack, preserves_flags),
-            );
-        }
+    if to.len() >= CHUNK {
+        // SAFETY: `from` has as many bytes as `to` (checked above), and `to` is ours alone.
+        unsafe { copy_raw(from.as_ptr().cast(), to.as_mut_ptr(), to.len()) };
         return;
     }
-    let (whole, rest) = to.as_chunks_mut::<WORD>();
-    let (words, last) = from.split_at(whole.len());
-    let (units, singles) = whole.as_chunks_mut::<UNIT>();
-    let (unit_words, single_words) = words.as_chunks::<UNIT>();
-    for (bytes, words) in std::iter::zip(units, unit_words) {
-        copy_unit(words, bytes);
-    }
-    for (bytes, word) in std::iter::zip(singles, single_words) {
-        *bytes = word.load(Ordering::Relaxed).to_le_bytes();
-    }
-    if let Some(last) = last.first().filter(|_| !rest.is_empty()) {
-        let last = last.load(Ordering::Relaxed).to_le_bytes();
-        rest.copy_from_slice(&last[..rest.len()]);
-    }
-}
-
-#[inline]
-#[allow(unsafe_code)]
-fn copy_unit(from: &[AtomicU64; UNIT], to: &mut [[u8; WORD]; UNIT]) {
-    #[cfg(all(target_arch = "x86_64", not(any(test, loom, miri))))]
-    // SAFETY: SSE2, which every x86-64 processor has; reads the 32 bytes of `from`, which live as long as it does, and writes the 32 bytes of `to`, which is ours alone.
-    unsafe {
-        std::arch::asm!(
-            "movdqu {a}, [{from}]",
-            "movdqu {b}, [{from} + 16]",
-            "movdqu [{to}], {a}",
-            "movdqu [{to} + 16], {b}",
-            from = in(reg) from.as_ptr(),
-            to = in(reg) to.as_mut_ptr(),
-            a = out(xmm_reg) _,
-            b = out(xmm_reg) _,
-            options(nostack, preserves_flags),
-        );
-    }
-    #[cfg(not(all(target_arch = "x86_64", not(any(test, loom, miri)))))]
-    {
-        *to = std::array::from_fn(|at| from[at].load(Ordering::Relaxed).to_le_bytes());
+    for (bytes, word) in std::iter::zip(to.chunks_mut(WORD), from) {
+        let word = word.load(Ordering::Relaxed).to_le_bytes();
+        bytes.copy_from_slice(&word[..bytes.len()]);
     }
 }
 
@@ -298,18 +304,9 @@ fn copy_unit(from: &[AtomicU64; UNIT], to: &mut [[u8; WORD]; UNIT]) {
 pub(crate) fn copy_in(from: &[[u8; WORD]], to: &[AtomicU64]) {
     assert!(from.len() <= to.len());
     #[cfg(all(target_arch = "x86_64", not(any(test, loom, miri))))]
-    if from.len() >= LONG / WORD {
-        // SAFETY: writes as many words of `to` as `from` has, which it has (checked above) and which live as long as it does; words are of atomics, so they may be written through
-        // a shared reference. The stores come behind all earlier ones and before all later ones, as relaxed stores on x86-64 do; in which order among themselves does not matter.
-        unsafe {
-            std::arch::asm!(
-                "rep movsb",
-                inout("rcx") size_of_val(from) => _,
-                inout("rsi") from.as_ptr() => _,
-                inout("rdi") to.as_ptr() => _,
-                options(nostack, preserves_flags),
-            );
-        }
+    if size_of_val(from) >= CHUNK {
+        // SAFETY: `to` has as many words as `from` (checked above); they are of atomics, so they may be written through a shared reference.
+        unsafe { copy_raw(from.as_ptr().cast(), to.as_ptr().cast_mut().cast(), size_of_val(from)) };
         return;
     }
     for (bytes, word) in std::iter::zip(from, to) {

@@ -14,8 +14,10 @@
 //! cargo bench -p benches --bench store -- keyval-get    # groups whose names contain this; no others are prepared
 //! cargo bench -p benches --bench store -- --quick       # fewer rounds
 //! ZONE_BENCH_RECORDS=100000 cargo bench …               # smaller
+//! ZONE_BENCH_INSTRUCTIONS=1 cargo bench …               # instructions and not time, by valgrind
 //! ```
 
+mod instructions;
 mod keyval;
 mod limit;
 mod operations;

@@ -14,6 +14,8 @@ use std::{panic, process, thread};
 
 use criterion::{Criterion, SamplingMode, Throughput};
 
+use crate::instructions;
+
 /// How long a round should be: far longer than starting one takes, short enough for all to meet the same weather.
 const ROUND: Duration = Duration::from_millis(30);
 /// Rounds of each contender.
@@ -111,14 +113,16 @@ impl Lab {
         });
         let filter = free.and_then(|(_, arg)| arg.split('/').next()).map(str::to_owned);
         let records = std::env::var("ZONE_BENCH_RECORDS").ok();
-        let records = records.map_or(RECORDS, |n| n.parse().expect("a number in ZONE_BENCH_RECORDS"));
+        let usual = if instructions::wanted() { instructions::RECORDS } else { RECORDS };
+        let records = records.map_or(usual, |n| n.parse().expect("a number in ZONE_BENCH_RECORDS"));
         let quick = has("--quick");
         // `cargo test --benches` only asks whether it runs; like criterion, take everything for that but `cargo bench`.
         let scale = if !has("--bench") || has("--test") || has("--list") {
             Scale { records: 1_000, sequence: 4_096, rounds: 1, round: Duration::ZERO }
         } else {
             let rounds = if quick { ROUNDS_QUICK } else { ROUNDS };
-            Scale { records, sequence: SEQUENCE, rounds, round: ROUND }
+            let sequence = if instructions::wanted() { instructions::SEQUENCE } else { SEQUENCE };
+            Scale { records, sequence, rounds, round: ROUND }
         };
         Self { scale, criterion: Criterion::default().configure_from_args(), filter, quick }
     }
@@ -131,6 +135,12 @@ impl Lab {
     /// Runs a group, as many threads as there are sequences of operations.
     pub(crate) fn group(&mut self, name: &str, sequences: &[Vec<u32>], contenders: &[&dyn Contender]) {
         if !self.wants(name) {
+            return;
+        }
+        if instructions::wanted() {
+            if let [sequence] = sequences {
+                instructions::group(name, sequence, contenders);
+            }
             return;
         }
         let (control, alone) = (Control { alone: false }, Control { alone: true });

@@ -67,6 +67,18 @@ impl Table {
         self.parts.index.glance(&self.region, self.parts.index.first(hash), Slot::tag_of(hash))
     }
 
+    /// The same, also in its second bucket.
+    #[inline(always)]
+    pub(super) fn glance_twice(&self, hash: u64) -> Option<Glimpse<'_>> {
+        self.glance(hash).or_else(|| self.glance_second(hash))
+    }
+
+    #[inline(never)]
+    fn glance_second(&self, hash: u64) -> Option<Glimpse<'_>> {
+        let [_, second] = self.parts.index.candidates(hash).main;
+        self.parts.index.glance(&self.region, second, Slot::tag_of(hash))
+    }
+
     /// The record of a slot, if it is of this key; to be believed if it [is whole](is_whole).
     #[inline(always)]
     pub(super) fn open(

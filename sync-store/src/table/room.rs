@@ -39,7 +39,10 @@ impl Table {
     /// A block of `units` units that is free; `None` if none was found.
     #[inline]
     pub(super) fn take(&self, units: u32) -> Option<Owned> {
-        self.parts.blocks.at_hand(&self.region, units).or_else(|| self.look_for(units))
+        match self.parts.blocks.at_hand(&self.region, units) {
+            Some((_, block)) => Some(block),
+            None => self.look_for(units),
+        }
     }
 
     #[cold]

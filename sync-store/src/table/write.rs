@@ -23,7 +23,7 @@
 //! repeat one that was done and has been removed since brings back what was deleted. A thread that is stopped for ever may cost a slot and a block.
 
 use crate::Error;
-use crate::block::{Draft, Header, units_needed};
+use crate::block::{Draft, Head, Header, units_needed};
 use crate::blocks::Owned;
 use crate::slot::{Slot, SlotState};
 use crate::time::Time;
@@ -96,36 +96,39 @@ impl Table {
         Ok(written)
     }
 
-    /// Writes a record whatever is there, like [`Self::write`], if that is one of the same length in the first bucket of its key; what nearly every update finds. `false`: it
+    /// Writes a record whatever is there, like [`Self::write`], if that is one of as many units, where it is expected; what nearly every update finds. `false`: it
     /// is another case, and nothing has happened.
     ///
     /// All that does not depend on the old record is done before that is looked at: so what is left behind the second cache miss is little enough for the processor to begin the next
     /// operation meanwhile.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn overwrite(&self, now: Time, key: &[u8], value: &[u8], time_ms: u64) -> bool {
         let _change = self.region.begin();
-        let Some(glimpse) = self.glance(self.hash(key)) else { return false };
-        self.parts.blocks.at(&self.region, glimpse.slot.unit()).prefetch();
+        let Some(glimpse) = self.glance_twice(self.hash(key)) else { return false };
+        let (at, slot) = (glimpse.at, glimpse.slot);
+        let old = self.parts.blocks.at(&self.region, slot.unit());
+        old.prefetch_head();
         let units = units_needed(key.len(), value.len(), time_ms != 0);
-        let Some(block) = self.parts.blocks.at_hand(&self.region, units) else { return false };
+        let Some((cell, block)) = self.parts.blocks.at_hand(&self.region, units) else { return false };
         let new = self.parts.blocks.at(&self.region, block.unit);
         new.fill_body(key, value, time_ms);
-        let old = self.open(glimpse, key).filter(|(found, old)| {
-            is_whole(&glimpse, *old, found.meta.stamp)
-                && !found.meta.head.removed()
-                && found.meta.head.units() == units
-        });
-        if let Some((found, _)) = old {
-            let header = self.header(Some(&found), now, false, time_ms);
+        let (head, stamp) = (old.head(), old.stamp());
+        let shape = Head::live(key, value, time_ms);
+        if (head.is_shaped_like(shape) || head.is_live_of(shape, units))
+            && old.has_key(shape, key)
+            && is_whole(&glimpse, old, stamp)
+        {
+            // As `Self::header` has it.
+            let header = self.header_with(stamp.next_even(now), false, time_ms);
             new.fill_head(&Draft { key, value, header });
-            let slot = glimpse.slot.replaced(block.unit);
-            if self.parts.index.change(&self.region, found.at, glimpse.slot, slot) {
-                self.free(self.parts.blocks.owned(glimpse.slot.unit(), units));
-                self.mark(found.at);
+            if glimpse.change(slot.replaced(block.unit)) {
+                let old = self.parts.blocks.owned(slot.unit(), units);
+                self.parts.blocks.free_into(&self.region, cell, old);
+                self.mark(at);
                 return true;
             }
         }
-        self.free(block);
+        self.parts.blocks.free_into(&self.region, cell, block);
         false
     }
 

@@ -242,6 +242,8 @@ struct Slots {
 
 /// Slots of a bucket.
 const BUCKET: u64 = 8;
+/// So many of them are taken before a session is put into its second bucket.
+const CROWDED: usize = 6;
 
 impl Slots {
     fn new() -> Self {
@@ -285,18 +287,18 @@ fn sticky_flood(wanted: usize) -> (Vec<u64>, Slots) {
     loop {
         let candidates: Vec<u64> = (0..32).map(|_| random.next()).collect();
         for key in is_first(&mut slots, &candidates) {
-            // Not pushed there because its first one was half full.
+            // Not pushed there because its first one was crowded.
             if is_first(&mut slots, &[key]).is_empty() {
                 continue;
             }
-            if full.len() < 5 {
+            if full.len() < CROWDED {
                 full.push(key);
                 continue;
             }
-            // With more than half of bucket 0 taken, a session is put into its second bucket.
+            // With so many slots of bucket 0 taken, a session is put into its second bucket.
             slots.learn(&[&full[..], &[key]].concat());
             let second = slots.buckets()[&key];
-            assert_ne!(second, 0, "a bucket that is half full is avoided");
+            assert_ne!(second, 0, "a crowded bucket is avoided");
             let found = by_second.entry(second).or_default();
             found.push(key);
             if found.len() == wanted {

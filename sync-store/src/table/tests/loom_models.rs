@@ -45,6 +45,27 @@ fn loom_torn_read_of_a_reused_block() {
     });
 }
 
+/// The same when records are overwritten at once, each in the block of the one before the last.
+#[test]
+fn loom_torn_read_of_an_overwritten_record() {
+    check(5, || {
+        let table = small();
+        set(&table, b"k", &ONE, NOW);
+        set(&table, b"k", &TWO, NOW); // the block of ONE is at hand
+        let writer = {
+            let table = table.clone();
+            thread::spawn(move || {
+                assert!(table.overwrite(NOW, b"k", &THREE, 0));
+                assert!(table.overwrite(NOW, b"k", &ONE, 0)); // into the block of TWO
+            })
+        };
+        let value = get(&table, b"k").expect("never absent");
+        assert!([&ONE[..], &TWO, &THREE].contains(&value.as_slice()), "torn: {value:?}");
+        writer.join().expect("no panic");
+        assert_eq!(get(&table, b"k").as_deref(), Some(&ONE[..]));
+    });
+}
+
 /// A slot is emptied and filled again with the same key and block while a reader copies.
 #[test]
 fn loom_remove_and_insert_look_the_same() {
