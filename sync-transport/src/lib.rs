@@ -90,10 +90,16 @@ mod error;
 mod framing;
 mod handshakes;
 mod listener;
+#[cfg(feature = "quic")]
+mod quic;
 mod stream;
 mod tls;
 
-pub use address::{Address, Server, Target};
+/// Why there is no QUIC.
+#[cfg(not(feature = "quic"))]
+const NO_QUIC: &str = "this program was built without QUIC (the feature `quic`)";
+
+pub use address::{Address, Server, Target, Transport};
 pub use backoff::Backoff;
 pub use connection::{
     Connection, ConnectionOptions, Counters, FrameReceiver, FrameSender, PeerIdentity, TlsSession,

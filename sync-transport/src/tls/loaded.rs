@@ -102,6 +102,24 @@ impl Loaded {
         self.name.clone().map_or_else(|| parse_name(host), Ok)
     }
 
+    /// Whether a version of TLS may be used.
+    #[cfg(feature = "quic")]
+    pub(crate) fn allows(&self, version: TlsVersion) -> bool {
+        self.options.protocols.contains(&version)
+    }
+
+    /// Verifies peers that are dialled.
+    #[cfg(feature = "quic")]
+    pub(crate) fn server_verifier(&self) -> Arc<dyn ServerCertVerifier> {
+        Arc::clone(&self.server_verifier)
+    }
+
+    /// Verifies peers that dial.
+    #[cfg(feature = "quic")]
+    pub(crate) fn client_verifier(&self) -> Arc<dyn ClientCertVerifier> {
+        Arc::clone(&self.client_verifier)
+    }
+
     /// The names in a peer's certificate; none if nothing was verified, for then they are mere claims.
     pub(crate) fn peer_names(&self, chain: &[CertificateDer<'_>]) -> Vec<String> {
         match chain {
