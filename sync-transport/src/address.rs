@@ -166,16 +166,13 @@ pub enum Server {
 }
 
 impl Server {
-    /// What carries connections to the places that DNS gives for this name; TCP for a place that needs no DNS.
-    pub(crate) fn transport(&self) -> Transport {
+    /// Whether connections to it are of QUIC.
+    pub fn is_quic(&self) -> bool {
         match self {
-            Self::Static(_) => Transport::Tcp,
-            Self::Host { transport, .. } => *transport,
+            Self::Static(address) => matches!(address, Address::Quic(_)),
+            Self::Host { transport, .. } => *transport == Transport::Quic,
             // The second label is the protocol (RFC 2782).
-            Self::Srv { name } => match name.split('.').nth(1) {
-                Some("_udp") => Transport::Quic,
-                _ => Transport::Tcp,
-            },
+            Self::Srv { name } => name.split('.').nth(1) == Some("_udp"),
         }
     }
 
@@ -246,7 +243,9 @@ fn parse_srv(text: &str) -> Result<Server, &'static str> {
     let mut labels = name.split('.');
     let underscored = |label: Option<&str>| label.is_some_and(|label| label.starts_with('_'));
     if !(underscored(labels.next()) && underscored(labels.next()) && labels.next().is_some()) {
-        return Err("a name with SRV records looks like _service._tcp.example.com or, for QUIC, _service._udp.example.com");
+        return Err(
+            "a name with SRV records looks like _service._tcp.example.com or, for QUIC, _service._udp.example.com",
+        );
     }
     Ok(Server::Srv { name })
 }

@@ -81,7 +81,10 @@ pub struct Listener {
 #[derive(Debug)]
 enum Bound {
     Tcp(TcpListener),
-    Unix { listener: UnixListener, _file: unix::SocketFile },
+    Unix {
+        listener: UnixListener,
+        _file: unix::SocketFile,
+    },
     #[cfg(feature = "quic")]
     Quic(quic::Bound),
 }
@@ -120,7 +123,9 @@ impl Listener {
                 (address, Bound::Quic(bound))
             }
             #[cfg(not(feature = "quic"))]
-            Address::Quic(_) => return Err(Error::NoQuic { address: address.clone(), reason: crate::NO_QUIC }),
+            Address::Quic(_) => {
+                return Err(Error::NoQuic { address: address.clone(), reason: crate::NO_QUIC });
+            }
             Address::Unix(path) => {
                 let (listener, file) = unix::bind(path).await.map_err(failed)?;
                 (address.clone(), Bound::Unix { listener, _file: file })

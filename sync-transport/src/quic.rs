@@ -199,14 +199,12 @@ fn established(
     options: &ConnectionOptions,
     permit: Option<Admitted>,
 ) -> Result<Connection, Error> {
-    let chain = connection.peer_identity().and_then(|identity| identity.downcast::<Vec<CertificateDer<'static>>>().ok());
+    let chain = connection
+        .peer_identity()
+        .and_then(|identity| identity.downcast::<Vec<CertificateDer<'static>>>().ok());
     // quinn does not tell which of the cipher suites and groups that both sides allow was chosen.
-    let session = TlsSession {
-        version: TlsVersion::Tls13,
-        cipher_suite: None,
-        key_exchange: None,
-        is_resumed: false,
-    };
+    let session =
+        TlsSession { version: TlsVersion::Tls13, cipher_suite: None, key_exchange: None, is_resumed: false };
     let (identity, trust) = tls.trusted(peer, role, chain.map(|chain| *chain).unwrap_or_default(), session);
     let reader = Reader::new(connection, options);
     Ok(Connection::quic(writer, reader, identity, trust, options, permit))

@@ -140,14 +140,14 @@ impl Net {
             link.outbound.handle_timeout(now);
             link.inbound.handle_timeout(now);
             for _ in 0..frames {
-                let mut frame = link.outbound.poll_transmit(now);
+                let mut frame = link.outbound.poll_transmit(now, &|_| true);
                 while frame.is_none()
                     && let Some(zone) = link.outbound.poll_publish()
                 {
                     self.nodes[link.from].shared.publish(zone, now);
-                    frame = link.outbound.poll_transmit(now);
+                    frame = link.outbound.poll_transmit(now, &|_| true);
                 }
-                let Some(frame) = frame else { break };
+                let Some((_, frame)) = frame else { break };
                 link.bytes += frame.len();
                 link.forth.push_back(frame);
             }

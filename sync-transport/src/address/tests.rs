@@ -32,8 +32,17 @@ fn every_form_of_server_is_read_and_written_back() {
     assert_eq!(server("quic://Sync.Example.COM.:9"), host(Transport::Quic));
     assert_eq!(server("tcp://[::1]:9"), server("[::1]:9"));
     assert_eq!(server("quic://[::1]:9"), Server::Static(Address::Quic("[::1]:9".parse().unwrap())));
-    assert_eq!(server("_sync._udp.example.com").transport(), Transport::Quic);
-    assert_eq!(server("_sync._tcp.example.com").transport(), Transport::Tcp);
+    for (text, is_quic) in [
+        ("quic://192.0.2.1:9000", true),
+        ("quic://a:1", true),
+        ("_sync._udp.example.com", true),
+        ("192.0.2.1:9000", false),
+        ("tcp://a:1", false),
+        ("_sync._tcp.example.com", false),
+        ("unix:/a", false),
+    ] {
+        assert_eq!(server(text).is_quic(), is_quic, "{text}");
+    }
     assert_eq!(server("_Sync._TCP.example.com."), Server::Srv { name: "_sync._tcp.example.com".into() });
 }
 

@@ -19,7 +19,7 @@ use hickory_resolver::proto::rr::{Name, RData, RecordType};
 use hickory_resolver::{Hosts, TokioResolver};
 use tokio::task::JoinSet;
 
-use crate::{Address, Server, Target};
+use crate::{Address, Server, Target, Transport};
 
 /// Time for one DNS server to answer one question; lost UDP packets are sent again within it.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(3);
@@ -140,7 +140,7 @@ impl Follower {
 
     fn targets(&self) -> Vec<Target> {
         let mut targets = Vec::new();
-        let transport = self.server.transport();
+        let transport = if self.server.is_quic() { Transport::Quic } else { Transport::Tcp };
         for service in &self.services {
             for family in [Family::V4, Family::V6] {
                 let addresses = self.addresses.get(&(service.host.clone(), family));

@@ -24,7 +24,10 @@ const NO_TLS13: &str = "QUIC needs TLSv1.3, which `protocols` leaves out";
 const NO_TLS: &str = "QUIC needs certificates, and this side is set to plain text (ssl = false)";
 
 /// TLS, which QUIC is never without.
-pub(super) fn required<'a>(address: &Address, tls: Option<&'a TlsConfig>) -> Result<&'a TlsConfig, crate::Error> {
+pub(super) fn required<'a>(
+    address: &Address,
+    tls: Option<&'a TlsConfig>,
+) -> Result<&'a TlsConfig, crate::Error> {
     tls.ok_or_else(|| no_quic(address, NO_TLS))
 }
 

@@ -46,7 +46,8 @@ impl Reader {
 
     /// Lets the peer use so many lanes.
     pub(crate) fn open_lanes(&self, lanes: u32) {
-        self.connection.set_max_concurrent_uni_streams(VarInt::from_u32(CONTROL_STREAMS.saturating_add(lanes)));
+        self.connection
+            .set_max_concurrent_uni_streams(VarInt::from_u32(CONTROL_STREAMS.saturating_add(lanes)));
     }
 
     /// A whole frame of the next stream that has one.

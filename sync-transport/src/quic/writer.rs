@@ -83,7 +83,12 @@ impl Writer {
     }
 
     /// Writes what waits in lanes until one has room again. Never resolves if none waits. Cancel safe.
-    pub(crate) async fn room(&mut self, peer: &Address, counters: &Counters, after: Duration) -> Result<(), Error> {
+    pub(crate) async fn room(
+        &mut self,
+        peer: &Address,
+        counters: &Counters,
+        after: Duration,
+    ) -> Result<(), Error> {
         let connection = self.connection.clone();
         let mut open = pin!(connection.open_uni());
         while let Some(since) = self.waiting_since() {
@@ -133,7 +138,12 @@ impl Writer {
     }
 
     /// Writes what waits, ends all streams, and waits until the peer has them.
-    pub(crate) async fn close(&mut self, peer: &Address, counters: &Counters, after: Duration) -> Result<(), Error> {
+    pub(crate) async fn close(
+        &mut self,
+        peer: &Address,
+        counters: &Counters,
+        after: Duration,
+    ) -> Result<(), Error> {
         while self.waiting_since().is_some() {
             self.room(peer, counters, after).await?;
         }
@@ -161,7 +171,9 @@ impl Drop for Writer {
             return;
         }
         // Or quinn would end the streams as if nothing were missing.
-        for stream in self.lanes.values_mut().filter_map(|lane| lane.stream.as_mut()).chain([&mut self.control]) {
+        for stream in
+            self.lanes.values_mut().filter_map(|lane| lane.stream.as_mut()).chain([&mut self.control])
+        {
             let _ = stream.reset(code::ABANDONED);
         }
     }

@@ -60,7 +60,7 @@ impl Embedded {
     }
 
     pub(super) fn address(&self) -> String {
-        self.node.listening().map_or_else(String::new, ToString::to_string)
+        self.node.listening().first().map_or_else(String::new, ToString::to_string)
     }
 
     pub(super) fn set_peers(&self, addresses: &[String]) -> Result<()> {
