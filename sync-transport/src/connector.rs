@@ -56,7 +56,7 @@ impl Connector {
     /// [`Error::BadPeerCertificate`] if we refuse the peer; [`Error::RefusedByPeer`] if it refuses us
     /// (TLS 1.2, or no common ground); [`Error::NotTls`], [`Error::HandshakeClosed`] and
     /// [`Error::HandshakeTimeout`] if it is something else; [`Error::InvalidName`] if the host of the
-    /// target cannot be in a certificate; [`Error::NoQuic`]. Over QUIC nobody says that nothing listens: that is a [`Error::ConnectTimeout`].
+    /// target cannot be in a certificate; [`Error::NoQuic`].
     pub async fn connect(&self, target: &Target) -> Result<Connection, Error> {
         let peer = &target.address;
         let after = self.options.connect_timeout;

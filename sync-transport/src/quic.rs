@@ -92,7 +92,11 @@ pub(crate) async fn connect(
         let connection = connecting.await?;
         Writer::open(connection.clone()).await.map(|writer| (connection, writer))
     };
-    let (connection, writer) = match timeout_at(deadline, establish).await {
+    let outcome = tokio::select! {
+        outcome = timeout_at(deadline, establish) => outcome,
+        error = refused(SocketAddr::new(any, 0), address) => return Err(failed(error)),
+    };
+    let (connection, writer) = match outcome {
         Ok(Ok(established)) => established,
         Ok(Err(quinn::ConnectionError::TimedOut)) | Err(_) => {
             return Err(Error::ConnectTimeout { peer: peer.clone(), after });
@@ -101,6 +105,22 @@ pub(crate) async fn connect(
     };
     let role = Role::Dialled { host: target.host.clone() };
     established(tls, peer, role, connection, writer, options, None)
+}
+
+/// Resolves when the peer's host says that nothing listens there, which a socket learns only of the one address it is connected to, as that of the
+/// endpoint is not. Without it, nobody would be told before the time-out.
+async fn refused(any: SocketAddr, address: SocketAddr) -> io::Error {
+    let probe = async {
+        let socket = tokio::net::UdpSocket::bind(any).await?;
+        socket.connect(address).await?;
+        // No packet of QUIC, so nobody answers it who listens.
+        socket.send(&[0]).await?;
+        socket.recv(&mut [0]).await
+    };
+    match probe.await {
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => error,
+        _ => std::future::pending().await,
+    }
 }
 
 /// A socket that peers dial.
