@@ -211,6 +211,9 @@ impl FromStr for Server {
             });
         }
         let text = rest;
+        if text.contains("://") {
+            return Err(invalid("before host:port there may be tcp:// or quic://, nothing else"));
+        }
         if let Ok(socket) = text.parse() {
             return Ok(Self::Static(transport.unwrap_or_default().at(socket)));
         }

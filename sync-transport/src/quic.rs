@@ -23,6 +23,7 @@ use rustls::pki_types::CertificateDer;
 use socket2::SockRef;
 use tokio::time::{Instant, timeout_at};
 
+pub(crate) use crypto::reset_key;
 pub(crate) use reader::Reader;
 pub(crate) use writer::Writer;
 
@@ -139,6 +140,7 @@ impl Bound {
     ) -> Result<Self, Error> {
         let tls = crypto::required(address, tls)?.handshake();
         let (crypto, _) = crypto::server(&tls.loaded).map_err(|reason| no_quic(address, reason))?;
+        let reset_key = Arc::new(tls.loaded.reset_key.clone());
         let mut config = quinn::ServerConfig::with_crypto(crypto);
         config.transport_config(transport(options));
         let bind = || {
@@ -146,7 +148,7 @@ impl Bound {
             // As much as the system allows; with less, more is sent again.
             let _ = SockRef::from(&socket).set_recv_buffer_size(SOCKET_BUFFER);
             let runtime = Arc::new(TokioRuntime);
-            Endpoint::new(EndpointConfig::default(), Some(config.clone()), socket, runtime)
+            Endpoint::new(EndpointConfig::new(reset_key), Some(config.clone()), socket, runtime)
         };
         let endpoint = bind().map_err(|source| Error::Bind { address: address.clone(), source })?;
         Ok(Self { endpoint, config })

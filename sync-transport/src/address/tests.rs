@@ -67,9 +67,9 @@ fn a_refusal_says_what_to_write() {
         ("_sync.example.com", "_service._tcp"),
         ("_sync._tcp", "_service._tcp"),
         ("quic://", "port is missing"),
-        ("quic://unix:/a", "IPv6"),
+        ("quic://unix:/a", "1 to 65535"),
         ("quic://_sync._udp.example.com", "leave tcp:// or quic:// out"),
-        ("udp://192.0.2.1:9000", "IPv6"),
+        ("udp://192.0.2.1:9000", "tcp:// or quic://"),
     ] {
         let refusal = refusal(text);
         assert!(refusal.contains(part), "{text}: {refusal}");

@@ -6,6 +6,7 @@
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
+use aws_lc_rs::hmac;
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use rustls::client::Resumption;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -29,6 +30,13 @@ pub(super) fn required<'a>(
     tls: Option<&'a TlsConfig>,
 ) -> Result<&'a TlsConfig, crate::Error> {
     tls.ok_or_else(|| no_quic(address, NO_TLS))
+}
+
+/// The key of stateless resets (RFC 9000 §10.3), made from the private key of our certificate. A node that was killed and started again has it still, and can tell peers that
+/// their connections are gone; else they would send into them until the idle time-out.
+pub(crate) fn reset_key(private_key: &[u8]) -> hmac::Key {
+    let key = hmac::Key::new(hmac::HMAC_SHA256, private_key);
+    hmac::Key::new(hmac::HMAC_SHA256, hmac::sign(&key, b"stateless resets of zonesync").as_ref())
 }
 
 /// What the verifier of one handshake has refused the peer for.

@@ -32,6 +32,9 @@ pub(crate) struct Loaded {
     pub(super) options: TlsOptions,
     /// Overrides the host dialled.
     name: Option<ServerName<'static>>,
+    /// What stateless resets of QUIC are made with.
+    #[cfg(feature = "quic")]
+    pub(crate) reset_key: ::aws_lc_rs::hmac::Key,
     server_verifier: Arc<dyn ServerCertVerifier>,
     client_verifier: Arc<dyn ClientCertVerifier>,
 }
@@ -92,6 +95,8 @@ impl Loaded {
             server: Arc::new(server),
             options: options.clone(),
             name,
+            #[cfg(feature = "quic")]
+            reset_key: crate::quic::reset_key(own.key.secret_der()),
             server_verifier,
             client_verifier,
         })

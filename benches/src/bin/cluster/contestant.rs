@@ -72,6 +72,12 @@ pub(crate) trait Cluster {
     /// Starts one more node, empty, and waits until it has every record of the others.
     fn join(&mut self, records: u64) -> Result<()>;
 
+    /// Starts one more node, empty. Until it has every record of the first, a session there is written again and again; answers with the microseconds until
+    /// the new node knew of each.
+    fn join_watched(&mut self, _records: u64) -> Result<Vec<f64>> {
+        bail!("only nodes of ours can be watched while they join")
+    }
+
     /// Whether every node has all that was written on the first.
     fn is_settled(&mut self) -> Result<bool>;
 

@@ -85,11 +85,23 @@ pub(crate) enum Transport {
     Quic,
 }
 
+impl Transport {
+    /// An address as our nodes take it.
+    pub(crate) fn address(self, address: &str) -> String {
+        match self {
+            Self::Tls | Self::Plain => address.to_owned(),
+            Self::Quic => format!("quic://{address}"),
+        }
+    }
+}
+
 impl Options {
     /// What no type of an option can say.
     pub(crate) fn check(&self) -> Result<()> {
-        if self.transport == Transport::Quic {
-            bail!("this build of sync-node has no QUIC to measure; use --transport tls or plain");
+        if self.transport == Transport::Quic && self.peer.is_some() {
+            bail!(
+                "a peer has no QUIC to be measured with; leave --peer out, or use --transport tls or plain"
+            );
         }
         Ok(())
     }

@@ -10,9 +10,12 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
 use benches::{limit_zone_size, session_zone_size, zone_size};
+use rand::rngs::SmallRng;
+use rand::{Rng, SeedableRng};
 use sync_store::{
     Check, Clock, Delay, Expiry, KeyvalZone, LimitZone, Origin, Replica, StickyZone, SystemClock,
 };
+use tokio::time::Instant;
 
 use crate::contestant::{Cluster, Counter, Kind, PATIENCE, Prober, Setup, Writer, value, wait_until};
 use crate::process::Stopped;
@@ -27,6 +30,8 @@ const RATE: &str = "1r/d";
 /// More requests than a run counts.
 const BURST: u64 = 100_000;
 const CLIENT: &str = "client";
+/// Writes that are watched where a node has nothing to take over.
+const WATCHED_IDLE: usize = 500;
 const PROBE: &str = "probe-0000000000";
 
 /// A node, however it runs.
@@ -132,16 +137,21 @@ pub(crate) fn start(setup: &Setup, nodes: u32) -> Result<Box<dyn Cluster + '_>> 
 impl Ours<'_> {
     /// Tells every node of all nodes, and waits until they have joined.
     fn introduce(&mut self) -> Result<()> {
-        let addresses: Vec<String> = self.members.iter().map(Member::address).collect();
-        for (number, member) in self.members.iter_mut().enumerate() {
-            let others = addresses.iter().enumerate().filter(|(other, _)| *other != number);
-            member.set_peers(&others.map(|(_, address)| address.clone()).collect::<Vec<_>>())?;
-        }
+        self.tell_peers()?;
         let expected = self.members.len() as u64 - 1;
         for member in &mut self.members {
             wait_until("nodes to find each other", Duration::from_millis(1), || {
                 Ok(member.online()? == Some(expected))
             })?;
+        }
+        Ok(())
+    }
+
+    fn tell_peers(&mut self) -> Result<()> {
+        let addresses: Vec<String> = self.members.iter().map(Member::address).collect();
+        for (number, member) in self.members.iter_mut().enumerate() {
+            let others = addresses.iter().enumerate().filter(|(other, _)| *other != number);
+            member.set_peers(&others.map(|(_, address)| address.clone()).collect::<Vec<_>>())?;
         }
         Ok(())
     }
@@ -198,6 +208,37 @@ impl Cluster for Ours<'_> {
         let last = self.last()?;
         let has_all = || Ok(last.pairs.stats().records >= records);
         wait_until("the new node to have every record", Duration::from_micros(200), has_all)
+    }
+
+    fn join_watched(&mut self, records: u64) -> Result<Vec<f64>> {
+        let number = self.members.len() as u32;
+        self.members.push(Member::start(self.setup, number, self.setup.records)?);
+        self.tell_peers()?;
+        let (first, last) = (self.first()?, self.last()?);
+        let (from, to) = (Arc::clone(&first.sessions), Arc::clone(&last.sessions));
+        let received = || last.pairs.stats().records;
+        let session = |number: u32| format!("hot-{number:012}");
+        let mut random = SmallRng::seed_from_u64(1);
+        let mut micros = Vec::new();
+        for number in 0.. {
+            let done = if records == 0 { micros.len() >= WATCHED_IDLE } else { received() >= records };
+            if done {
+                break;
+            }
+            std::thread::sleep(Duration::from_micros(random.random_range(500..2_000)));
+            let begun = Instant::now();
+            from.learn(session(number), benches::SERVER, SystemClock.now())?;
+            while to.peek(&session(number), SystemClock.now()).is_none() {
+                if begun.elapsed() > PATIENCE {
+                    return Err(anyhow!("a session was not seen on the new node within {PATIENCE:?}"));
+                }
+            }
+            // The first waits until the node is connected.
+            if number > 0 {
+                micros.push(begun.elapsed().as_secs_f64() * 1e6);
+            }
+        }
+        Ok(micros)
     }
 
     fn is_settled(&mut self) -> Result<bool> {
