@@ -32,6 +32,7 @@ pub(crate) mod publisher;
 pub(crate) mod repair;
 pub(crate) mod rows;
 pub(crate) mod strict;
+mod window;
 
 use std::sync::Arc;
 use std::time::Duration;

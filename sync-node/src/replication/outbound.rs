@@ -23,6 +23,7 @@ use sync_store::{Cursor, Origin, VersionVector, ZoneKind};
 use super::clock_offset::{ClockOffset, Measured};
 use super::handshake::{self, Peer};
 use super::log::{Log, Next};
+use super::window::Window;
 use super::{Laned, LinkError, Now, Shared, frame_name, known, rows, vector};
 
 /// Requests a peer may have waiting per zone; it needs one, and its successor when a link was replaced.
@@ -109,6 +110,8 @@ pub(crate) struct Outbound {
     /// Which zone is looked at first, in turn.
     turn: usize,
     batches_since_chunk: u32,
+    /// How much catch-up may be under way.
+    window: Window,
     /// A zone that has to be published before a job can end.
     publish_wanted: Option<usize>,
     /// Whether [`Repair`](super::repair::Repair) was told of this link.
@@ -129,6 +132,7 @@ impl Outbound {
             heartbeat_at: Duration::MAX,
             turn: 0,
             batches_since_chunk: 0,
+            window: Window::new(),
             publish_wanted: None,
             is_active: false,
         }
@@ -188,6 +192,9 @@ impl Outbound {
             (State::Live | State::Closing, Message::Acknowledge(acknowledge)) => {
                 for zone in acknowledge.zones {
                     self.acknowledge(zone.zone, zone.through_seq)?;
+                }
+                if !self.window.count(acknowledge.catch_up_frames, now) {
+                    return Err(LinkError::malformed("it counts more frames of catch-up than were sent"));
                 }
                 Ok(None)
             }
@@ -310,7 +317,7 @@ impl Outbound {
     /// The next frame for the peer; `None` when there is nothing to send until the next input, publication or time-out.
     ///
     /// Order: control frames, then batches, with a chunk of catch-up after every few. Zones whose lane has no room are left out; batches, catch-up and its end
-    /// share one, since each says what a zone is known to have after it.
+    /// share one, since each says what a zone is known to have after it. Of catch-up no more is under way than its window allows.
     pub(crate) fn poll_transmit(&mut self, now: Now, has_room: &dyn Fn(u32) -> bool) -> Option<Laned> {
         if let Some(frame) = self.control.pop_front() {
             return Some((None, frame));
@@ -379,7 +386,11 @@ impl Outbound {
             }
             if let Some(job) = link.jobs.front_mut() {
                 let shared = &self.shared.zones[link.id];
+                if matches!(job.phase, Phase::Scanning(_)) && !self.window.has_room() {
+                    continue;
+                }
                 if let Some(frame) = job.chunk(shared.replica.as_ref(), zone, own, batch_bytes, now) {
+                    self.window.sent(frame.len(), now);
                     return Some((Some(zone), frame));
                 }
                 if !job.has_ended(shared.replica.as_ref(), &shared.log.lock(), link.position) {

@@ -589,8 +589,15 @@ fn hostile_frames_are_refused_without_harm() {
         net
     };
     let to_dialler = [
-        Kind::Acknowledge(Acknowledge { zones: vec![ZoneAcknowledge { zone: 0, through_seq: 9 }] }),
-        Kind::Acknowledge(Acknowledge { zones: vec![ZoneAcknowledge { zone: 9, through_seq: 0 }] }),
+        Kind::Acknowledge(Acknowledge {
+            zones: vec![ZoneAcknowledge { zone: 0, through_seq: 9 }],
+            catch_up_frames: 0,
+        }),
+        Kind::Acknowledge(Acknowledge { zones: vec![], catch_up_frames: 1_000 }),
+        Kind::Acknowledge(Acknowledge {
+            zones: vec![ZoneAcknowledge { zone: 9, through_seq: 0 }],
+            catch_up_frames: 0,
+        }),
         Kind::Request(Request { zone: 77, request: 1, ..Request::default() }),
         Kind::Request(Request { zone: 0, request: 0, ..Request::default() }),
         Kind::CatchUpEnd(CatchUpEnd::default()),

@@ -109,14 +109,15 @@ impl Reader {
             }
         }
         let mut place = 0;
+        // One that ended within a frame stays, to be told of.
         self.streams.retain(|inflow| {
             place += 1;
-            let has_ended = inflow.stream.is_none() && place > 1;
-            if has_ended && let received @ 1.. = inflow.splitter.pending().len() {
-                *lost = Some(Error::FrameTruncated { peer: peer.clone(), received });
-            }
-            !has_ended
+            place == 1 || inflow.stream.is_some() || !inflow.splitter.pending().is_empty()
         });
+        let cut = self.streams.iter().skip(1).find(|inflow| inflow.stream.is_none());
+        if let Some(received) = cut.map(|inflow| inflow.splitter.pending().len()) {
+            *lost = Some(Error::FrameTruncated { peer: peer.clone(), received });
+        }
         received
     }
 

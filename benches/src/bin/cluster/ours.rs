@@ -232,6 +232,8 @@ impl Cluster for Ours<'_> {
                 if begun.elapsed() > PATIENCE {
                     return Err(anyhow!("a session was not seen on the new node within {PATIENCE:?}"));
                 }
+                // Not as a single probe, which waits without giving way: both nodes have all processors to themselves here.
+                std::thread::sleep(Duration::from_micros(10));
             }
             // The first waits until the node is connected.
             if number > 0 {

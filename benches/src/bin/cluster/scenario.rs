@@ -82,7 +82,7 @@ impl Scenario {
             Self::LimitAccuracy => limits::run(setup, start, options),
             Self::Mixed => mixed::run(setup, start, options),
             Self::Idle => idle::run(setup, start, options),
-            Self::Priority => priority::run(setup, start, options),
+            Self::Priority => priority::run(setup, start),
         }
     }
 }

@@ -5,9 +5,8 @@ use anyhow::{Context, Result};
 use super::join::fill;
 use crate::contestant::{Setup, Start};
 use crate::figures::Figures;
-use crate::options::Options;
 
-pub(super) fn run(setup: &Setup, start: &Start, options: &Options) -> Result<Figures> {
+pub(super) fn run(setup: &Setup, start: &Start) -> Result<Figures> {
     let mut figures = Figures::default();
     // Nothing to take over: the writes are all that there is.
     let mut alone = start(setup, 1)?;
