@@ -16,7 +16,7 @@ const MIN: usize = 64 << 10;
 /// At the most: 160 MB/s over a way of 100 ms.
 const MAX: usize = 16 << 20;
 /// Waiting that is worth a full pipe: what a fresh update may wait for catch-up, about.
-const SLACK: Duration = Duration::from_micros(500);
+const SLACK: Duration = Duration::from_micros(250);
 /// The part of the shortest time by which others may be longer without anything waiting.
 const JITTER: u32 = 4;
 /// Of what is counted too late, the part by which the window shrinks: a quarter in one round trip.
