@@ -131,7 +131,7 @@ impl FromStr for Address {
         if text.parse::<IpAddr>().is_ok() {
             return Err(invalid("the port is missing: write address:port"));
         }
-        Err(invalid("neither address:port, [IPv6 address]:port, quic://address:port nor unix:/path"))
+        Err(invalid("neither address:port, [IPv6 address]:port nor unix:/path"))
     }
 }
 

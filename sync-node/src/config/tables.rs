@@ -204,9 +204,10 @@ fn zone_sync(mut table: Section<'_, '_>) -> (Option<ZoneSync>, Duration) {
     let shutdown_timeout = table.read("shutdown_timeout", time).unwrap_or(SHUTDOWN_TIMEOUT);
     let tombstone_retention = table.read("tombstone_retention", positive_time).unwrap_or(TOMBSTONE_RETENTION);
     let ssl = ssl_or_plain(&mut table);
+    let is_plain = ssl.is_none() && table.sound();
     let listens = listen.iter().flatten().any(|address| matches!(address, Address::Quic(_)));
     for (key, is_quic) in [("listen", listens), ("servers", servers.iter().any(Server::is_quic))] {
-        if is_quic && ssl.is_none() && table.sound() {
+        if is_quic && is_plain {
             table.problem(
                 key,
                 format!("`{key}` names QUIC, which is never without TLS; add a table [zone_sync.ssl]"),

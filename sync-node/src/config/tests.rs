@@ -550,6 +550,7 @@ fn quic_is_named_for_an_address_or_for_all_that_name_nothing_else() {
     assert!(refused("transport = 'udp'\nlisten = '10.0.0.1:9000'").contains("write tcp or quic"));
     let plain = errors("[zone_sync]\nlisten = 'quic://10.0.0.1:9000'\nservers = ['quic://a:1']\nssl = false");
     assert!(plain.starts_with("2:10: `listen` names QUIC, which is never without TLS"), "{plain}");
+    assert!(plain.contains("\n3:11: `servers` names QUIC"), "{plain}");
     assert_eq!(
         errors("[api]\nlisten = 'quic://127.0.0.1:8080'"),
         "2:10: `listen` \"quic://127.0.0.1:8080\": QUIC is for `zone_sync` only; leave quic:// out"

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use crate::options::{Options, Transport};
 use crate::process::Stopped;
+use crate::way::Loss;
 
 /// Longer than anything takes that is under way, on a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
@@ -22,6 +23,7 @@ pub(crate) struct Setup {
     pub(crate) certificates: Certificates,
     pub(crate) transport: Transport,
     pub(crate) processes: bool,
+    pub(crate) loss: Option<Loss>,
     /// Records that its tables have room for.
     pub(crate) records: u32,
 }
@@ -40,7 +42,7 @@ impl Setup {
             std::fs::write(file(name), text).with_context(|| format!("cannot write {name}"))?;
         }
         let Options { transport, processes, .. } = *options;
-        Ok(Self { folder, certificates, transport, processes, records })
+        Ok(Self { folder, certificates, transport, processes, loss: options.loss(), records })
     }
 
     pub(crate) fn folder(&self) -> &Path {

@@ -19,6 +19,7 @@ use tokio::time::Instant;
 
 use crate::contestant::{Cluster, Counter, Kind, PATIENCE, Prober, Setup, Writer, value, wait_until};
 use crate::process::Stopped;
+use crate::way::Way;
 use daemon::Daemon;
 use embedded::Embedded;
 
@@ -124,12 +125,14 @@ impl Sizes {
 struct Ours<'a> {
     setup: &'a Setup,
     members: Vec<Member>,
+    /// The ways to the members, if they are not the shortest.
+    ways: Vec<Way>,
 }
 
 /// Starts so many nodes and waits until each sees all others.
 pub(crate) fn start(setup: &Setup, nodes: u32) -> Result<Box<dyn Cluster + '_>> {
     let members = (0..nodes).map(|number| Member::start(setup, number, setup.records));
-    let mut ours = Ours { setup, members: members.collect::<Result<_>>()? };
+    let mut ours = Ours { setup, members: members.collect::<Result<_>>()?, ways: Vec::new() };
     ours.introduce()?;
     Ok(Box::new(ours))
 }
@@ -148,7 +151,15 @@ impl Ours<'_> {
     }
 
     fn tell_peers(&mut self) -> Result<()> {
-        let addresses: Vec<String> = self.members.iter().map(Member::address).collect();
+        let mut addresses: Vec<String> = self.members.iter().map(Member::address).collect();
+        if let Some(loss) = self.setup.loss {
+            let transport = self.setup.transport;
+            for address in &addresses[self.ways.len()..] {
+                let to = address.trim_start_matches("quic://").parse().context("the address of a node")?;
+                self.ways.push(Way::start(transport, to, loss)?);
+            }
+            addresses = self.ways.iter().map(|way| transport.address(&way.address().to_string())).collect();
+        }
         for (number, member) in self.members.iter_mut().enumerate() {
             let others = addresses.iter().enumerate().filter(|(other, _)| *other != number);
             member.set_peers(&others.map(|(_, address)| address.clone()).collect::<Vec<_>>())?;
