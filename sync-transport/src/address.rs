@@ -82,15 +82,6 @@ impl Address {
             Self::Unix(_) => UNIX_HOST.to_owned(),
         }
     }
-
-    /// What carries connections to it, in a word: `tcp`, `quic` or `unix`.
-    pub const fn transport(&self) -> &'static str {
-        match self {
-            Self::Tcp(_) => "tcp",
-            Self::Quic(_) => "quic",
-            Self::Unix(_) => "unix",
-        }
-    }
 }
 
 impl From<SocketAddr> for Address {
