@@ -253,9 +253,11 @@ impl Incoming {
     pub async fn handshake(self) -> Result<Connection, Error> {
         let Self { socket, peer, admitted, options } = self;
         let Permits { connection, handshake: mut place } = admitted?;
+        #[cfg(not(feature = "quic"))]
+        let Accepted::Socket(socket) = socket;
+        #[cfg(feature = "quic")]
         let socket = match socket {
             Accepted::Socket(socket) => socket,
-            #[cfg(feature = "quic")]
             Accepted::Quic(dialling) => {
                 let ListenOptions { tls, connection: frames, handshake_timeout: after, .. } = &*options;
                 let handshake = timeout(*after, dialling.handshake(&peer, tls.as_ref(), frames, connection));

@@ -239,7 +239,7 @@ impl Cluster for Ours<'_> {
             std::thread::sleep(Duration::from_micros(random.random_range(500..2_000)));
             let begun = Instant::now();
             from.learn(session(number), benches::SERVER, SystemClock.now())?;
-            while to.peek(&session(number), SystemClock.now()).is_none() {
+            while to.peek(session(number), SystemClock.now()).is_none() {
                 if begun.elapsed() > PATIENCE {
                     return Err(anyhow!("a session was not seen on the new node within {PATIENCE:?}"));
                 }
