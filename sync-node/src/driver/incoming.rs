@@ -83,7 +83,9 @@ impl Session<'_> {
         mut closing: watch::Receiver<Option<&'static str>>,
     ) -> Result<Infallible, End> {
         loop {
-            while transmit(sender, |_| self.link.poll_transmit(self.hub.now()).map(|frame| (None, frame))).await? {}
+            while transmit(sender, |_| self.link.poll_transmit(self.hub.now()).map(|frame| (None, frame)))
+                .await?
+            {}
             let wake = self.hub.at(self.link.poll_timeout());
             tokio::select! {
                 frame = receiver.recv() => {

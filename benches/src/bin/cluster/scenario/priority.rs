@@ -15,8 +15,8 @@ pub(super) fn run(setup: &Setup, start: &Start) -> Result<Figures> {
     let mut cluster = start(setup, 1)?;
     fill(cluster.as_mut(), 1, setup.records)?;
     let micros = watched(cluster.join_watched(setup.records.into())?)?;
-    figures.add("writes_during_bootstrap", micros.len() as f64);
-    figures.add_latencies(micros, "_bootstrap");
+    figures.add("writes_during_catch_up", micros.len() as f64);
+    figures.add_latencies(micros, "_catch_up");
     Ok(figures)
 }
 
