@@ -31,8 +31,7 @@ async fn pair(tls: Option<TlsOptions>) -> [Node; 2] {
         };
         nodes.push(builder.start().await.expect("a node"));
     }
-    let servers: Vec<_> =
-        nodes.iter().map(|node| Server::Static(node.listening().expect("an address").clone())).collect();
+    let servers: Vec<_> = nodes.iter().map(|node| Server::Static(node.listening()[0].clone())).collect();
     for node in &nodes {
         node.set_servers(servers.clone());
     }

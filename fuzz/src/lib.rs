@@ -198,6 +198,7 @@ impl Say {
                     .iter()
                     .map(|&(zone, seq)| ZoneAcknowledge { zone: zone.into(), through_seq: seq.get() })
                     .collect(),
+                catch_up_frames: 0,
             })),
             Self::Request { zone, request, origins, known: entries } => encode(&Kind::Request(Request {
                 zone: (*zone).into(),

@@ -40,7 +40,7 @@ const FRAME_HEADROOM: usize = 64;
 pub struct NodeBuilder {
     name: String,
     cluster: String,
-    listen: Option<Address>,
+    listen: Vec<Address>,
     servers: Vec<Server>,
     discovery: DiscoveryOptions,
     security: Security,
@@ -73,7 +73,7 @@ impl NodeBuilder {
         Self {
             name,
             cluster: "default".to_owned(),
-            listen: None,
+            listen: Vec::new(),
             servers: Vec::new(),
             discovery: DiscoveryOptions::default(),
             security: Security::NotChosen,
@@ -101,9 +101,10 @@ impl NodeBuilder {
         self
     }
 
-    /// Where peers dial this node. Without it the node sends and never receives.
+    /// Where peers dial this node; may be called again to listen at several addresses, each with limits of its own. Without it the node sends and never
+    /// receives.
     pub fn listen(mut self, address: Address) -> Self {
-        self.listen = Some(address);
+        self.listen.push(address);
         self
     }
 
@@ -275,25 +276,23 @@ impl NodeBuilder {
             connect_timeout: self.connect_timeout,
             connection: connection.clone(),
         });
-        let listener = match &self.listen {
-            Some(address) => {
-                let options = ListenOptions {
-                    tls: tls.clone(),
-                    handshake_timeout: self.connect_timeout,
-                    max_connections_per_address: self.max_connections_per_address,
-                    connection,
-                    ..ListenOptions::default()
-                };
-                Some(Listener::bind(address, options).await?)
-            }
-            None => None,
+        let options = ListenOptions {
+            tls: tls.clone(),
+            handshake_timeout: self.connect_timeout,
+            max_connections_per_address: self.max_connections_per_address,
+            connection,
+            ..ListenOptions::default()
         };
-        let listening = listener.as_ref().map(|l| l.address().clone());
+        let mut listeners = Vec::new();
+        for address in &self.listen {
+            listeners.push(Listener::bind(address, options.clone()).await?);
+        }
+        let listening = listeners.iter().map(|listener| listener.address().clone()).collect();
         let discovery = Discovery::start(self.servers.clone(), self.discovery.clone());
         let hub = Arc::new(Hub::new(shared, Arc::clone(&self.clock), connector, self.interval));
         let keepers = self.keepers(kept, &zones, &hub)?;
         let replicas = zones.replicas().collect();
-        let mut tasks = driver::spawn(&hub, listener, discovery.targets(), replicas);
+        let mut tasks = driver::spawn(&hub, listeners, discovery.targets(), replicas);
         if let Some(tls) = &tls {
             tasks.spawn(driver::follow_files(tls.clone()));
         }

@@ -28,7 +28,7 @@
 //! };
 //! let (a, b) = (node("a").start().await?, node("b").start().await?);
 //! // Where b listens is known only now; usually `servers` is a name in DNS, given to the builder.
-//! a.set_servers(vec![b.listening().expect("it listens").to_string().parse()?]);
+//! a.set_servers(vec![b.listening()[0].to_string().parse()?]);
 //!
 //! let blocked = a.keyval("blocked").expect("the zone");
 //! blocked.set("203.0.113.9", "spam", a.now(), Expiry::After(Duration::from_secs(600)))?;

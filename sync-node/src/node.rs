@@ -39,7 +39,7 @@ struct Inner {
     tls: Option<TlsConfig>,
     discovery: Discovery,
     discovery_options: DiscoveryOptions,
-    listening: Option<Address>,
+    listening: Vec<Address>,
     started_at: Time,
     joined: AtomicBool,
     stopping: AtomicBool,
@@ -57,7 +57,7 @@ pub(crate) struct Parts {
     pub(crate) tls: Option<TlsConfig>,
     pub(crate) discovery: Discovery,
     pub(crate) discovery_options: DiscoveryOptions,
-    pub(crate) listening: Option<Address>,
+    pub(crate) listening: Vec<Address>,
 }
 
 /// The zones of a node by name.
@@ -126,9 +126,9 @@ impl Node {
         self.inner.hub.clock.now()
     }
 
-    /// Where it listens for peers, the port filled in if 0 was asked for.
-    pub fn listening(&self) -> Option<&Address> {
-        self.inner.listening.as_ref()
+    /// Where it listens for peers, in the order asked for, the port filled in if 0 was.
+    pub fn listening(&self) -> &[Address] {
+        &self.inner.listening
     }
 
     /// The keyval zone of that name.

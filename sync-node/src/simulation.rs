@@ -179,14 +179,20 @@ impl Node {
         }
     }
 
-    /// The next frame for a link's peer.
-    pub fn poll_transmit(&mut self, now: Moment, link: LinkId) -> Option<Bytes> {
+    /// The next frame for a link's peer, and the lane on which it goes, one that `has_room`. Frames of a lane have to arrive in order; before those of lanes, the first
+    /// heartbeat has to.
+    pub fn poll_transmit(
+        &mut self,
+        now: Moment,
+        link: LinkId,
+        has_room: &dyn Fn(u32) -> bool,
+    ) -> Option<(Option<u32>, Bytes)> {
         let entry = self.links.get(&link).filter(|entry| entry.end.is_none())?;
         match &entry.life {
             Life::Dialling => None,
-            Life::In(incoming) => incoming.poll_transmit(now.into()),
+            Life::In(incoming) => incoming.poll_transmit(now.into()).map(|frame| (None, frame)),
             Life::Out(outgoing) => loop {
-                if let Some(frame) = outgoing.poll_transmit(now.into()) {
+                if let Some(frame) = outgoing.poll_transmit(now.into(), has_room) {
                     return Some(frame);
                 }
                 if self.shared.publish(outgoing.poll_publish()?, now.into()) {

@@ -109,7 +109,7 @@ pub struct PeerStatus {
     /// The TLS session of the link; absent while it is down, and without TLS.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tls: Option<TlsStatus>,
-    /// Where the peer is: `address:port` or `unix:/path`.
+    /// Where the peer is: `address:port`, `quic://address:port` or `unix:/path`.
     pub address: String,
     /// The peer's origin, 16 hexadecimal digits; absent until the first handshake.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -141,9 +141,10 @@ pub struct PeerStatus {
 pub struct TlsStatus {
     /// `TLSv1.3` or `TLSv1.2`.
     pub version: &'static str,
-    /// The cipher suite, by its IANA name.
-    pub cipher_suite: String,
-    /// The group in which keys were agreed on, such as `X25519MLKEM768`; absent in sessions that were resumed without.
+    /// The cipher suite, by its IANA name; absent over QUIC, which does not tell.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cipher_suite: Option<String>,
+    /// The group in which keys were agreed on, such as `X25519MLKEM768`; absent in sessions that were resumed without, and over QUIC.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub key_exchange: Option<String>,
 }

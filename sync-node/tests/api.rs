@@ -106,6 +106,7 @@ impl Server {
                 stream.set_read_timeout(Some(TIMEOUT)).expect("a time-out");
                 run(stream, request)
             }
+            Address::Quic(address) => unreachable!("the API listens on {address} by TCP"),
         }
     }
 

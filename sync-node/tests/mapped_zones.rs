@@ -26,10 +26,8 @@ async fn pair(folder: &TempDir) -> [Node; 2] {
         builder("a", folder).start().await.expect("started"),
         builder("b", folder).start().await.expect("started"),
     ];
-    let servers: Vec<_> = nodes
-        .iter()
-        .map(|node| node.listening().expect("it listens").to_string().parse().expect("an address"))
-        .collect();
+    let servers: Vec<_> =
+        nodes.iter().map(|node| node.listening()[0].to_string().parse().expect("an address")).collect();
     for node in &nodes {
         node.set_servers(servers.clone());
     }

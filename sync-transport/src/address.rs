@@ -15,13 +15,60 @@ const HOST_LENGTH_MAX: usize = 253;
 /// Longest label of a host name (RFC 1035 §2.3.4).
 const LABEL_LENGTH_MAX: usize = 63;
 
+/// How an address says that it is for QUIC.
+const QUIC_SCHEME: &str = "quic://";
+/// How an address says that it is not.
+const TCP_SCHEME: &str = "tcp://";
+
+/// What carries the connections to a host.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Transport {
+    /// TCP, with or without TLS.
+    #[default]
+    Tcp,
+    /// QUIC, which is never without TLS. Needs the feature `quic`.
+    Quic,
+}
+
+impl Transport {
+    /// The address of a socket of this transport.
+    pub const fn at(self, socket: SocketAddr) -> Address {
+        match self {
+            Self::Tcp => Address::Tcp(socket),
+            Self::Quic => Address::Quic(socket),
+        }
+    }
+
+    /// What stands before an address of this transport.
+    const fn scheme(self) -> &'static str {
+        match self {
+            Self::Tcp => "",
+            Self::Quic => QUIC_SCHEME,
+        }
+    }
+
+    /// The transport that a text begins with, if it names one, and the rest.
+    fn split(text: &str) -> (Option<Self>, &str) {
+        if let Some(rest) = text.strip_prefix(QUIC_SCHEME) {
+            return (Some(Self::Quic), rest);
+        }
+        match text.strip_prefix(TCP_SCHEME) {
+            Some(rest) => (Some(Self::Tcp), rest),
+            None => (None, text),
+        }
+    }
+}
+
 /// Something a socket can be bound or connected to.
 ///
-/// Written `192.0.2.1:9000`, `[2001:db8::1]:9000` or `unix:/run/sync.sock`.
+/// Written `192.0.2.1:9000`, `[2001:db8::1]:9000`, `quic://192.0.2.1:9000` or `unix:/run/sync.sock`. `tcp://` may stand before an address that is not
+/// for QUIC.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Address {
-    /// An IP address and port.
+    /// An IP address and port of TCP.
     Tcp(SocketAddr),
+    /// An IP address and port of QUIC, over UDP. Needs the feature `quic`.
+    Quic(SocketAddr),
     /// The path of a Unix socket.
     Unix(PathBuf),
 }
@@ -31,7 +78,7 @@ impl Address {
     /// `localhost` for a Unix socket.
     fn host(&self) -> String {
         match self {
-            Self::Tcp(socket) => socket.ip().to_string(),
+            Self::Tcp(socket) | Self::Quic(socket) => socket.ip().to_string(),
             Self::Unix(_) => UNIX_HOST.to_owned(),
         }
     }
@@ -47,6 +94,7 @@ impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Tcp(socket) => socket.fmt(f),
+            Self::Quic(socket) => write!(f, "{QUIC_SCHEME}{socket}"),
             Self::Unix(path) => write!(f, "unix:{}", path.display()),
         }
     }
@@ -56,15 +104,17 @@ impl FromStr for Address {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self, Error> {
-        let invalid = |reason| Error::InvalidAddress { text: text.to_owned(), reason };
+        let whole = text;
+        let invalid = |reason| Error::InvalidAddress { text: whole.to_owned(), reason };
         if let Some(path) = text.strip_prefix("unix:") {
             return match path {
                 "" => Err(invalid("the path is missing: write unix:/path")),
                 path => Ok(Self::Unix(PathBuf::from(path))),
             };
         }
+        let (transport, text) = Transport::split(text);
         if let Ok(socket) = text.parse() {
-            return Ok(Self::Tcp(socket));
+            return Ok(transport.unwrap_or_default().at(socket));
         }
         if text.parse::<Ipv6Addr>().is_ok() {
             return Err(invalid("an IPv6 address is written in brackets, with its port: [::1]:9000"));
@@ -84,6 +134,8 @@ impl FromStr for Address {
 /// | `_sync._tcp.example.com` | every host and port that the SRV records of the name give |
 /// | `192.0.2.1:9000`, `[2001:db8::1]:9000` | this address |
 /// | `unix:/run/sync.sock` | this Unix socket |
+/// | `quic://sync.example.com:9000`, `quic://192.0.2.1:9000` | the same, over QUIC |
+/// | `_sync._udp.example.com` | hosts and ports of SRV records, over QUIC |
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Server {
     /// A place that needs no DNS.
@@ -94,15 +146,27 @@ pub enum Server {
         host: String,
         /// The port on every address of the name.
         port: u16,
+        /// How to connect to them.
+        transport: Transport,
     },
     /// A name with SRV records, `_service._proto.name`; lower case, without a trailing dot.
     Srv {
-        /// The whole name.
+        /// The whole name. `_udp` in it means QUIC.
         name: String,
     },
 }
 
 impl Server {
+    /// Whether connections to it are of QUIC.
+    pub fn is_quic(&self) -> bool {
+        match self {
+            Self::Static(address) => matches!(address, Address::Quic(_)),
+            Self::Host { transport, .. } => *transport == Transport::Quic,
+            // The second label is the protocol (RFC 2782).
+            Self::Srv { name } => name.split('.').nth(1) == Some("_udp"),
+        }
+    }
+
     /// The target that this server is without asking DNS; `None` for a name.
     pub(crate) fn fixed(&self) -> Option<Target> {
         match self {
@@ -118,7 +182,7 @@ impl fmt::Display for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Static(address) => address.fmt(f),
-            Self::Host { host, port } => write!(f, "{host}:{port}"),
+            Self::Host { host, port, transport } => write!(f, "{}{host}:{port}", transport.scheme()),
             Self::Srv { name } => f.write_str(name),
         }
     }
@@ -128,17 +192,28 @@ impl FromStr for Server {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self, Error> {
-        let invalid = |reason| Error::InvalidServer { text: text.to_owned(), reason };
-        if text.starts_with("unix:") || text.starts_with('[') || text.parse::<IpAddr>().is_ok() {
+        let whole = text;
+        let invalid = |reason| Error::InvalidServer { text: whole.to_owned(), reason };
+        let (transport, rest) = Transport::split(text);
+        if text.starts_with("unix:") || rest.starts_with('[') || rest.parse::<IpAddr>().is_ok() {
             return text.parse().map(Self::Static).map_err(|error| match error {
                 Error::InvalidAddress { reason, .. } => invalid(reason),
                 error => error,
             });
         }
+        let text = rest;
+        if text.contains("://") {
+            return Err(invalid("before host:port there may be tcp:// or quic://, nothing else"));
+        }
         if let Ok(socket) = text.parse() {
-            return Ok(Self::Static(Address::Tcp(socket)));
+            return Ok(Self::Static(transport.unwrap_or_default().at(socket)));
         }
         if text.starts_with('_') {
+            if transport.is_some() {
+                return Err(invalid(
+                    "a name with SRV records says itself what it is for, by _tcp or _udp: leave tcp:// or quic:// out",
+                ));
+            }
             return parse_srv(text).map_err(invalid);
         }
         let Some((host, port)) = text.rsplit_once(':') else {
@@ -149,7 +224,7 @@ impl FromStr for Server {
             return Err(invalid("the port is not a number from 1 to 65535"));
         }
         let host = parse_host(host).map_err(invalid)?;
-        Ok(Self::Host { host, port })
+        Ok(Self::Host { host, port, transport: transport.unwrap_or_default() })
     }
 }
 
@@ -162,7 +237,9 @@ fn parse_srv(text: &str) -> Result<Server, &'static str> {
     let mut labels = name.split('.');
     let underscored = |label: Option<&str>| label.is_some_and(|label| label.starts_with('_'));
     if !(underscored(labels.next()) && underscored(labels.next()) && labels.next().is_some()) {
-        return Err("a name with SRV records looks like _service._tcp.example.com");
+        return Err(
+            "a name with SRV records looks like _service._tcp.example.com or, for QUIC, _service._udp.example.com",
+        );
     }
     Ok(Server::Srv { name })
 }

@@ -17,7 +17,7 @@ const NETWORK: u128 = !0 << 64;
 /// From where a peer dials; `None` for Unix sockets, where nobody has an address.
 pub(crate) fn origin(peer: &Address) -> Option<IpAddr> {
     match peer {
-        Address::Tcp(peer) => Some(match peer.ip() {
+        Address::Tcp(peer) | Address::Quic(peer) => Some(match peer.ip() {
             IpAddr::V6(ip) => IpAddr::V6(Ipv6Addr::from_bits(ip.to_bits() & NETWORK)),
             ip @ IpAddr::V4(_) => ip,
         }),

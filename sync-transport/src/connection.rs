@@ -8,12 +8,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
+use receiver::Input;
+use sender::Output;
 use tokio_rustls::TlsStream;
 
 pub use receiver::FrameReceiver;
 pub use sender::FrameSender;
 
 use crate::admission::Admitted;
+use crate::framing::Splitter;
+#[cfg(feature = "quic")]
+use crate::quic;
 use crate::stream::{Socket, Stream};
 use crate::{Address, Framing, TlsVersion, Trust};
 
@@ -81,10 +86,10 @@ impl fmt::Display for PeerIdentity {
 pub struct TlsSession {
     /// The version of the protocol.
     pub version: TlsVersion,
-    /// The cipher suite, by its IANA name.
-    pub cipher_suite: String,
+    /// The cipher suite, by its IANA name; `None` with QUIC, which does not tell.
+    pub cipher_suite: Option<String>,
     /// The group in which keys were agreed on, such as `X25519MLKEM768`; `None` if the session was resumed
-    /// without (TLS 1.2).
+    /// without (TLS 1.2), and with QUIC, which does not tell.
     pub key_exchange: Option<String>,
     /// Whether an earlier session was resumed.
     pub is_resumed: bool,
@@ -120,6 +125,10 @@ impl Counters {
     /// Frames handed to the operating system or the TLS session whole.
     pub fn frames_out(&self) -> u64 {
         self.frames_out.load(Relaxed)
+    }
+
+    pub(crate) fn sent(&self, bytes: usize) {
+        self.bytes_out.fetch_add(bytes as u64, Relaxed);
     }
 }
 
@@ -172,10 +181,37 @@ impl Connection {
     ) -> Self {
         let is_plain = matches!(stream, Stream::Plain(_));
         let (read, write) = tokio::io::split(stream);
+        let splitter = Splitter::new(options.framing, options.recv_buffer_size);
+        let (output, input) = (Output::Stream(write), Input::Stream { stream: read, splitter });
+        Self::of(output, input, is_plain, peer, trust, options, permit)
+    }
+
+    /// The handshake is done.
+    #[cfg(feature = "quic")]
+    pub(crate) fn quic(
+        writer: quic::Writer,
+        reader: quic::Reader,
+        peer: PeerIdentity,
+        trust: Trust,
+        options: &ConnectionOptions,
+        permit: Option<Admitted>,
+    ) -> Self {
+        Self::of(Output::Quic(writer), Input::Quic(reader), false, peer, Some(trust), options, permit)
+    }
+
+    fn of(
+        output: Output,
+        input: Input,
+        is_plain: bool,
+        peer: PeerIdentity,
+        trust: Option<Trust>,
+        options: &ConnectionOptions,
+        permit: Option<Admitted>,
+    ) -> Self {
         let shared = Arc::new(Shared { peer, counters: Arc::default(), _permit: permit });
         Self {
-            sender: FrameSender::new(write, Arc::clone(&shared), options),
-            receiver: FrameReceiver::new(read, Arc::clone(&shared), options, is_plain),
+            sender: FrameSender::new(output, Arc::clone(&shared), options),
+            receiver: FrameReceiver::new(input, Arc::clone(&shared), options, is_plain),
             trust,
             shared,
         }

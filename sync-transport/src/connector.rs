@@ -1,5 +1,6 @@
 //! Dialing.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -55,10 +56,13 @@ impl Connector {
     /// [`Error::BadPeerCertificate`] if we refuse the peer; [`Error::RefusedByPeer`] if it refuses us
     /// (TLS 1.2, or no common ground); [`Error::NotTls`], [`Error::HandshakeClosed`] and
     /// [`Error::HandshakeTimeout`] if it is something else; [`Error::InvalidName`] if the host of the
-    /// target cannot be in a certificate.
+    /// target cannot be in a certificate; [`Error::NoQuic`].
     pub async fn connect(&self, target: &Target) -> Result<Connection, Error> {
         let peer = &target.address;
         let after = self.options.connect_timeout;
+        if let Address::Quic(address) = *peer {
+            return self.connect_quic(target, address).await;
+        }
         let deadline = Instant::now() + after;
         let socket = match timeout_at(deadline, dial(peer)).await {
             Ok(Ok(socket)) => socket,
@@ -85,6 +89,17 @@ impl Connector {
         let (identity, trust) = tls.identify(peer, role, stream.get_ref().1)?;
         Ok(Connection::secure(stream, identity, trust, &self.options.connection, None))
     }
+
+    #[cfg(feature = "quic")]
+    async fn connect_quic(&self, target: &Target, address: SocketAddr) -> Result<Connection, Error> {
+        let ConnectOptions { tls, connect_timeout, connection } = &*self.options;
+        crate::quic::connect(target, address, tls.as_ref(), connection, *connect_timeout).await
+    }
+
+    #[cfg(not(feature = "quic"))]
+    async fn connect_quic(&self, target: &Target, _: SocketAddr) -> Result<Connection, Error> {
+        Err(Error::NoQuic { address: target.address.clone(), reason: crate::NO_QUIC })
+    }
 }
 
 async fn dial(address: &Address) -> std::io::Result<Socket> {
@@ -96,6 +111,8 @@ async fn dial(address: &Address) -> std::io::Result<Socket> {
             Ok(Socket::Tcp(stream))
         }
         Address::Unix(path) => UnixStream::connect(path).await.map(Socket::Unix),
+        // Dialled elsewhere: it has no byte stream.
+        Address::Quic(_) => Err(std::io::ErrorKind::Unsupported.into()),
     }
 }
 

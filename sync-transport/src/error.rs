@@ -55,6 +55,14 @@ pub enum Error {
         /// The name.
         name: String,
     },
+    /// QUIC cannot be used: this build is without it, or TLS is set up so that there can be none.
+    #[error("{address} cannot be used: {reason}")]
+    NoQuic {
+        /// The address.
+        address: Address,
+        /// What is missing.
+        reason: &'static str,
+    },
     /// An address cannot be listened on.
     #[error("cannot listen on {address}: {}", describe_io(.source))]
     Bind {

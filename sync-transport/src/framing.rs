@@ -78,10 +78,6 @@ impl Splitter {
         Self { framing, buffer: BytesMut::new(), chunk: chunk.max(PREFIX_LENGTH_MAX) }
     }
 
-    pub(crate) fn max_frame(&self) -> usize {
-        self.framing.max_frame
-    }
-
     /// Bytes that have arrived and belong to no whole frame yet.
     pub(crate) fn pending(&self) -> &[u8] {
         &self.buffer

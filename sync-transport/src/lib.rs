@@ -1,4 +1,4 @@
-//! Authenticated peers, discovered by DNS, that exchange frames: TCP, TLS and Unix sockets.
+//! Authenticated peers, discovered by DNS, that exchange frames: TCP, TLS, Unix sockets and QUIC.
 //!
 //! # Model
 //!
@@ -7,6 +7,9 @@
 //! other end is settled before the first frame: with TLS both sides show certificates that a common
 //! authority has signed ([`TlsConfig`]), and the dialing side also checks the name. A [`PeerIdentity`]
 //! tells what came out, and [`Trust`] when it holds no longer.
+//!
+//! With the feature `quic`, addresses may be of QUIC ([`Address::Quic`]). A connection then has *lanes* beside the order of its other frames: see
+//! [`FrameSender`]. Everything else is the same, and so are certificates, limits and errors.
 //!
 //! A [`Connector`] dials a [`Target`]; a [`Listener`] accepts, and leaves everything slow to the task
 //! that calls [`Incoming::handshake`]. Targets come from a list of [`Server`]s, as operators write it:
@@ -90,10 +93,16 @@ mod error;
 mod framing;
 mod handshakes;
 mod listener;
+#[cfg(feature = "quic")]
+mod quic;
 mod stream;
 mod tls;
 
-pub use address::{Address, Server, Target};
+/// Why there is no QUIC.
+#[cfg(not(feature = "quic"))]
+const NO_QUIC: &str = "this program was built without QUIC (the feature `quic`)";
+
+pub use address::{Address, Server, Target, Transport};
 pub use backoff::Backoff;
 pub use connection::{
     Connection, ConnectionOptions, Counters, FrameReceiver, FrameSender, PeerIdentity, TlsSession,

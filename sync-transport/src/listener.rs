@@ -15,6 +15,8 @@ use tokio_rustls::{TlsAcceptor, TlsStream};
 use crate::admission::{Admission, Admitted, origin};
 use crate::connector::handshake_error;
 use crate::handshakes::{Handshakes, Place};
+#[cfg(feature = "quic")]
+use crate::quic;
 use crate::stream::Socket;
 use crate::tls::Role;
 use crate::{Address, Connection, ConnectionOptions, Error, PeerIdentity, TlsConfig};
@@ -79,7 +81,12 @@ pub struct Listener {
 #[derive(Debug)]
 enum Bound {
     Tcp(TcpListener),
-    Unix { listener: UnixListener, _file: unix::SocketFile },
+    Unix {
+        listener: UnixListener,
+        _file: unix::SocketFile,
+    },
+    #[cfg(feature = "quic")]
+    Quic(quic::Bound),
 }
 
 impl Listener {
@@ -90,7 +97,7 @@ impl Listener {
     /// kind, is not.
     ///
     /// # Errors
-    /// [`Error::Bind`] with the cause; [`Error::InvalidOption`] for a limit of 0.
+    /// [`Error::Bind`] with the cause; [`Error::InvalidOption`] for a limit of 0; [`Error::NoQuic`].
     pub async fn bind(address: &Address, options: ListenOptions) -> Result<Self, Error> {
         for (option, limit) in [
             ("max_connections", options.max_connections),
@@ -102,17 +109,28 @@ impl Listener {
                 return Err(Error::InvalidOption { option, reason });
             }
         }
-        let bound = match address {
-            Address::Tcp(socket) => bind_tcp(*socket).map(|listener| {
+        let failed = |source| Error::Bind { address: address.clone(), source };
+        let (bound_address, socket) = match address {
+            Address::Tcp(socket) => {
+                let listener = bind_tcp(*socket).map_err(failed)?;
                 let address = listener.local_addr().map_or_else(|_| address.clone(), Address::Tcp);
                 (address, Bound::Tcp(listener))
-            }),
-            Address::Unix(path) => unix::bind(path)
-                .await
-                .map(|(listener, file)| (address.clone(), Bound::Unix { listener, _file: file })),
+            }
+            #[cfg(feature = "quic")]
+            Address::Quic(socket) => {
+                let bound = quic::Bound::bind(address, *socket, options.tls.as_ref(), &options.connection)?;
+                let address = bound.local_addr().map_or_else(|_| address.clone(), Address::Quic);
+                (address, Bound::Quic(bound))
+            }
+            #[cfg(not(feature = "quic"))]
+            Address::Quic(_) => {
+                return Err(Error::NoQuic { address: address.clone(), reason: crate::NO_QUIC });
+            }
+            Address::Unix(path) => {
+                let (listener, file) = unix::bind(path).await.map_err(failed)?;
+                (address.clone(), Bound::Unix { listener, _file: file })
+            }
         };
-        let (bound_address, socket) =
-            bound.map_err(|source| Error::Bind { address: address.clone(), source })?;
         Ok(Self {
             address: bound_address,
             socket,
@@ -142,10 +160,15 @@ impl Listener {
                     stream.set_nodelay(true)?;
                     // On a socket for both families an IPv4 peer looks like ::ffff:192.0.2.1.
                     let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
-                    Ok((Socket::Tcp(stream), Address::Tcp(peer)))
+                    Ok((Accepted::Socket(Socket::Tcp(stream)), Address::Tcp(peer)))
                 }),
-                Bound::Unix { listener, .. } => {
-                    listener.accept().await.map(|(stream, _)| (Socket::Unix(stream), self.address.clone()))
+                Bound::Unix { listener, .. } => listener
+                    .accept()
+                    .await
+                    .map(|(stream, _)| (Accepted::Socket(Socket::Unix(stream)), self.address.clone())),
+                #[cfg(feature = "quic")]
+                Bound::Quic(bound) => {
+                    bound.accept().await.map(|(dialling, peer)| (Accepted::Quic(Box::new(dialling)), peer))
                 }
             };
             match accepted {
@@ -155,7 +178,7 @@ impl Listener {
         }
     }
 
-    fn admit(&self, socket: Socket, peer: Address) -> Incoming {
+    fn admit(&self, socket: Accepted, peer: Address) -> Incoming {
         let admitted = self.admission.admit(&peer).map(|connection| {
             let handshake = self.handshakes.take(origin(&peer));
             Permits { connection, handshake }
@@ -192,11 +215,20 @@ impl Listener {
 /// A peer that has dialled and not been looked at yet.
 #[derive(Debug)]
 pub struct Incoming {
-    socket: Socket,
+    socket: Accepted,
     peer: Address,
     /// An error above a limit of connections.
     admitted: Result<Permits, Error>,
     options: Arc<ListenOptions>,
+}
+
+/// What was accepted.
+#[derive(Debug)]
+enum Accepted {
+    Socket(Socket),
+    /// Boxed, since it holds the peer's first packet.
+    #[cfg(feature = "quic")]
+    Quic(Box<quic::Dialling>),
 }
 
 #[derive(Debug)]
@@ -221,6 +253,22 @@ impl Incoming {
     pub async fn handshake(self) -> Result<Connection, Error> {
         let Self { socket, peer, admitted, options } = self;
         let Permits { connection, handshake: mut place } = admitted?;
+        #[cfg(not(feature = "quic"))]
+        let Accepted::Socket(socket) = socket;
+        #[cfg(feature = "quic")]
+        let socket = match socket {
+            Accepted::Socket(socket) => socket,
+            Accepted::Quic(dialling) => {
+                let ListenOptions { tls, connection: frames, handshake_timeout: after, .. } = &*options;
+                let handshake = timeout(*after, dialling.handshake(&peer, tls.as_ref(), frames, connection));
+                return tokio::select! {
+                    outcome = handshake => outcome.unwrap_or(Err(Error::HandshakeTimeout { peer: peer.clone(), after: *after })),
+                    () = place.lost() => {
+                        Err(Error::TooManyHandshakes { peer: peer.clone(), limit: options.max_handshakes })
+                    }
+                };
+            }
+        };
         let Some(tls) = &options.tls else {
             let identity = PeerIdentity { address: peer, names: Vec::new(), tls: None };
             return Ok(Connection::plain(socket, identity, &options.connection, Some(connection)));

@@ -34,6 +34,7 @@ mod verify;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use rustls::pki_types::CertificateDer;
 use rustls::{CommonState, HandshakeKind, ProtocolVersion};
 use tokio::sync::watch;
 
@@ -169,7 +170,6 @@ impl Handshake {
         role: Role,
         session: &CommonState,
     ) -> Result<(PeerIdentity, Trust), Error> {
-        let Self { loaded, receiver, config } = self;
         let chain: Vec<_> =
             session.peer_certificates().unwrap_or_default().iter().map(|c| c.clone().into_owned()).collect();
         let version = match session.protocol_version() {
@@ -181,16 +181,30 @@ impl Handshake {
         let group = session.negotiated_key_exchange_group();
         let tls = TlsSession {
             version,
-            cipher_suite: session.negotiated_cipher_suite().map(cipher::iana_name).unwrap_or_default(),
+            cipher_suite: session.negotiated_cipher_suite().map(cipher::iana_name),
             key_exchange: group.map(|group| format!("{:?}", group.name())),
             is_resumed,
         };
-        let names = loaded.peer_names(&chain);
-        let trust = Trust::new(peer.clone(), chain, role, receiver, config);
+        let loaded = Arc::clone(&self.loaded);
+        let (identity, trust) = self.trusted(peer, role, chain, tls);
         if is_resumed {
             // rustls takes it that who was good once is good still.
             trust.verify(&loaded)?;
         }
-        Ok((PeerIdentity { address: peer.clone(), names, tls: Some(tls) }, trust))
+        Ok((identity, trust))
+    }
+
+    /// Who the peer is that has shown this chain in a handshake that is done, and what makes it trusted.
+    pub(crate) fn trusted(
+        self,
+        peer: &Address,
+        role: Role,
+        chain: Vec<CertificateDer<'static>>,
+        session: TlsSession,
+    ) -> (PeerIdentity, Trust) {
+        let Self { loaded, receiver, config } = self;
+        let names = loaded.peer_names(&chain);
+        let trust = Trust::new(peer.clone(), chain, role, receiver, config);
+        (PeerIdentity { address: peer.clone(), names, tls: Some(session) }, trust)
     }
 }

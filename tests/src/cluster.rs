@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
-use crate::{Api, Config, Encryption, Loopback, Node, SYNC_PORT, ZoneStatus, run_to_end, wait_for};
+use crate::{
+    Api, Config, Encryption, Loopback, Node, SYNC_PORT, Transport, ZoneStatus, run_to_end, wait_for,
+};
 
 /// More than any change takes to reach all nodes of a busy machine.
 const LIMIT: Duration = Duration::from_secs(30);
@@ -25,6 +27,7 @@ pub struct Cluster {
     directory: TempDir,
     members: Vec<(String, Loopback)>,
     zones: String,
+    transport: Transport,
 }
 
 impl Cluster {
@@ -36,6 +39,14 @@ impl Cluster {
         Self::with_host(names, zones, "localhost")
     }
 
+    /// As [`Cluster::new`], with links over a transport of the caller's choice.
+    ///
+    /// # Panics
+    /// If a certificate cannot be made.
+    pub fn over(transport: Transport, names: &[&str], zones: &str) -> Self {
+        Self { transport, ..Self::new(names, zones) }
+    }
+
     /// As [`Cluster::new`], with a further host name in every certificate.
     ///
     /// # Panics
@@ -43,7 +54,7 @@ impl Cluster {
     pub fn with_host(names: &[&str], zones: &str, host: &str) -> Self {
         let directory = TempDir::new().expect("a temporary directory");
         let members = names.iter().map(|name| ((*name).to_owned(), Loopback::claim())).collect();
-        let cluster = Self { directory, members, zones: zones.to_owned() };
+        let cluster = Self { directory, members, zones: zones.to_owned(), transport: Transport::Tls };
         cluster.cert(&["ca", "--out", "certs"]);
         for (name, loopback) in &cluster.members {
             let ip = loopback.ip().to_string();
@@ -75,19 +86,36 @@ impl Cluster {
         &member.unwrap_or_else(|| panic!("no member {name}")).1
     }
 
-    /// The configuration of a member: mutual TLS, all members as `servers` (itself too, as operators write it).
+    /// Where peers dial a member.
+    pub fn address(&self, name: &str) -> String {
+        let tcp = self.loopback(name).port(SYNC_PORT);
+        match self.transport {
+            Transport::Tcp | Transport::Tls => tcp.to_string(),
+            Transport::Quic => format!("quic://{tcp}"),
+            Transport::Unix => format!("unix:{}", self.directory().join(format!("{name}.sock")).display()),
+        }
+    }
+
+    /// The configuration of a member: mutual TLS unless the transport is without, all members as `servers` (itself too, as operators write it).
     pub fn config(&self, name: &str) -> Config {
         let certs = self.directory().join("certs");
         Config {
             name: name.to_owned(),
             cluster: "edge".to_owned(),
             ip: self.loopback(name).ip(),
-            servers: self.members.iter().map(|(_, l)| l.port(SYNC_PORT).to_string()).collect(),
+            listen: match self.transport {
+                Transport::Tcp | Transport::Tls => vec![],
+                Transport::Quic | Transport::Unix => vec![self.address(name)],
+            },
+            servers: self.members.iter().map(|(name, _)| self.address(name)).collect(),
             zone_sync: PATIENCE.iter().chain(&[RETRY]).map(|line| (*line).to_owned()).collect(),
-            encryption: Encryption::Tls {
-                certificate: certs.join(format!("{name}.pem")),
-                key: certs.join(format!("{name}.key")),
-                trusted: certs.join("ca.pem"),
+            encryption: match self.transport {
+                Transport::Tcp | Transport::Unix => Encryption::Plain,
+                Transport::Tls | Transport::Quic => Encryption::Tls {
+                    certificate: certs.join(format!("{name}.pem")),
+                    key: certs.join(format!("{name}.key")),
+                    trusted: certs.join("ca.pem"),
+                },
             },
             ssl: vec![],
             zones: self.zones.clone(),

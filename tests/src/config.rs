@@ -26,6 +26,40 @@ pub enum Encryption {
     },
 }
 
+/// What links between nodes run over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transport {
+    /// TCP as plain text.
+    Tcp,
+    /// TLS over TCP.
+    Tls,
+    /// QUIC.
+    Quic,
+    /// Unix sockets as plain text, in the directory of the cluster.
+    Unix,
+}
+
+/// Makes a test of each function that takes a [`Transport`], for each of them.
+#[macro_export]
+macro_rules! over_every_transport {
+    ($($test:ident),+ $(,)?) => {
+        $crate::over_every_transport!(@transport tcp, Tcp, $($test),+);
+        $crate::over_every_transport!(@transport tls, Tls, $($test),+);
+        $crate::over_every_transport!(@transport quic, Quic, $($test),+);
+        $crate::over_every_transport!(@transport unix, Unix, $($test),+);
+    };
+    (@transport $module:ident, $transport:ident, $($test:ident),+) => {
+        mod $module {
+            $(
+                #[test]
+                fn $test() {
+                    super::$test($crate::Transport::$transport);
+                }
+            )+
+        }
+    };
+}
+
 /// What a node is started with: what its configuration file says, and how. Fields are public: a test changes what it is about.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -35,6 +69,8 @@ pub struct Config {
     pub cluster: String,
     /// The address to listen on, with [`SYNC_PORT`] and [`API_PORT`].
     pub ip: Ipv4Addr,
+    /// `listen` of `[zone_sync]`, if it is something else.
+    pub listen: Vec<String>,
     /// `servers`.
     pub servers: Vec<String>,
     /// Further lines of `[zone_sync]`.
@@ -60,13 +96,17 @@ impl Config {
     pub fn to_toml(&self) -> String {
         let mut text = String::new();
         let Self { name, cluster, ip, .. } = self;
-        let servers: Vec<String> = self.servers.iter().map(|server| format!("{server:?}")).collect();
+        let list =
+            |texts: &[String]| texts.iter().map(|text| format!("{text:?}")).collect::<Vec<_>>().join(", ");
         let mut line = |line: &str| writeln!(text, "{line}").expect("writing to a string succeeds");
         line(&format!("name = {name:?}"));
         line(&format!("cluster = {cluster:?}\n"));
         line("[zone_sync]");
-        line(&format!("listen = \"{ip}:{SYNC_PORT}\""));
-        line(&format!("servers = [{}]", servers.join(", ")));
+        match &self.listen[..] {
+            [] => line(&format!("listen = \"{ip}:{SYNC_PORT}\"")),
+            addresses => line(&format!("listen = [{}]", list(addresses))),
+        }
+        line(&format!("servers = [{}]", list(&self.servers)));
         for further in &self.zone_sync {
             line(further);
         }

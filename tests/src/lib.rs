@@ -37,7 +37,7 @@ mod wait;
 pub use api::{Api, Reply, Status, ZoneStatus};
 pub use binary::{Ended, c_libraries, run_to_end, sync_node};
 pub use cluster::{Cluster, digests_equal, put_reaches, same_records};
-pub use config::{API_PORT, Config, Encryption, SYNC_PORT};
+pub use config::{API_PORT, Config, Encryption, SYNC_PORT, Transport};
 pub use dns::Dns;
 pub use loopback::Loopback;
 pub use network::Network;

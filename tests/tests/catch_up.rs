@@ -4,7 +4,14 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use serde_json::{Map, Value, json};
-use tests::{Cluster, Node, Signal, Writers, digests_equal, put_reaches, wait_for};
+use tests::{Cluster, Node, Signal, Transport, Writers, digests_equal, put_reaches, wait_for};
+
+tests::over_every_transport!(
+    a_node_started_empty_receives_each_of_200_000_records_about_once,
+    a_node_killed_under_write_load_catches_up_and_disturbs_nobody,
+    ten_an_hour_stays_ten_an_hour_while_every_node_is_replaced,
+    quit_under_write_load_loses_no_acknowledged_write,
+);
 
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -14,8 +21,7 @@ const KEYVAL: &str = r#"
     size = "32m"
 "#;
 
-#[test]
-fn a_node_started_empty_receives_each_of_200_000_records_about_once() {
+fn a_node_started_empty_receives_each_of_200_000_records_about_once(transport: Transport) {
     // Twenty zones, because the API adds many pairs at once only to an empty zone. Every zone holds records of all three
     // origins: most from the node that filled it, fifty from each of the others.
     const ZONES: usize = 20;
@@ -27,7 +33,7 @@ fn a_node_started_empty_receives_each_of_200_000_records_about_once() {
     for zone in 0..ZONES {
         writeln!(zones, "[[keyval_zone]]\nname = \"z{zone:02}\"\nsize = \"4m\"").expect("a string");
     }
-    let cluster = Cluster::new(&["a", "b", "c", "d"], &zones);
+    let cluster = Cluster::over(transport, &["a", "b", "c", "d"], &zones);
     let nodes = cluster.start_all(["a", "b", "c"]);
 
     let value = "v".repeat(48);
@@ -69,9 +75,8 @@ fn a_node_started_empty_receives_each_of_200_000_records_about_once() {
     assert!((least..=most).contains(&sent), "{sent} bytes sent, expected {least} to {most}");
 }
 
-#[test]
-fn a_node_killed_under_write_load_catches_up_and_disturbs_nobody() {
-    let cluster = Cluster::new(&["a", "b", "c"], KEYVAL);
+fn a_node_killed_under_write_load_catches_up_and_disturbs_nobody(transport: Transport) {
+    let cluster = Cluster::over(transport, &["a", "b", "c"], KEYVAL);
     let [a, b, c] = cluster.start_all(["a", "b", "c"]);
 
     let writers = Writers::start(&[("a", &a.api), ("b", &b.api)], "one", 2);
@@ -108,15 +113,14 @@ fn a_node_killed_under_write_load_catches_up_and_disturbs_nobody() {
     }
 }
 
-#[test]
-fn ten_an_hour_stays_ten_an_hour_while_every_node_is_replaced() {
+fn ten_an_hour_stays_ten_an_hour_while_every_node_is_replaced(transport: Transport) {
     let zones = r#"
         [[limit_req_zone]]
         name = "req"
         size = "1m"
         rate = "10r/h"
     "#;
-    let cluster = Cluster::new(&["a", "b", "c"], zones);
+    let cluster = Cluster::over(transport, &["a", "b", "c"], zones);
     let nodes = cluster.start_all(["a", "b", "c"]);
     let path = "/v1/limit_req/req";
     let check = |node: &Node| node.api.post(path, &json!({"key": "k", "burst": 9, "nodelay": true}));
@@ -156,9 +160,8 @@ fn ten_an_hour_stays_ten_an_hour_while_every_node_is_replaced() {
     }
 }
 
-#[test]
-fn quit_under_write_load_loses_no_acknowledged_write() {
-    let cluster = Cluster::new(&["a", "b", "c"], KEYVAL);
+fn quit_under_write_load_loses_no_acknowledged_write(transport: Transport) {
+    let cluster = Cluster::over(transport, &["a", "b", "c"], KEYVAL);
     let [a, b, c] = cluster.start_all(["a", "b", "c"]);
     let writers = Writers::start(&[("c", &c.api)], "one", 4);
     let others = Writers::start(&[("a", &a.api)], "one", 1);

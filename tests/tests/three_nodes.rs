@@ -4,7 +4,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use serde_json::json;
-use tests::{Api, Cluster, Elapsed, Node, digests_equal, put_reaches, wait_for};
+use tests::{Api, Cluster, Elapsed, Node, Transport, digests_equal, put_reaches, wait_for};
+
+tests::over_every_transport!(
+    a_pair_put_on_one_node_is_read_on_the_others_and_a_delete_travels_and_lasts,
+    a_session_learned_on_one_node_is_found_on_another,
+    a_key_limited_at_100_a_second_is_admitted_so_often_in_total,
+);
 
 const LIMIT: Duration = Duration::from_secs(30);
 
@@ -32,9 +38,8 @@ fn wait_value(node: &Node, key: &str, expected: Option<&str>) {
     });
 }
 
-#[test]
-fn a_pair_put_on_one_node_is_read_on_the_others_and_a_delete_travels_and_lasts() {
-    let cluster = Cluster::new(&["a", "b", "c"], ZONES);
+fn a_pair_put_on_one_node_is_read_on_the_others_and_a_delete_travels_and_lasts(transport: Transport) {
+    let cluster = Cluster::over(transport, &["a", "b", "c"], ZONES);
     let [a, b, c] = cluster.start_all(["a", "b", "c"]);
 
     a.api.add("one", "colour", "green");
@@ -75,9 +80,8 @@ fn a_pair_put_on_one_node_is_read_on_the_others_and_a_delete_travels_and_lasts()
     }
 }
 
-#[test]
-fn a_session_learned_on_one_node_is_found_on_another() {
-    let cluster = Cluster::new(&["a", "b", "c"], ZONES);
+fn a_session_learned_on_one_node_is_found_on_another(transport: Transport) {
+    let cluster = Cluster::over(transport, &["a", "b", "c"], ZONES);
     let [a, b, c] = cluster.start_all(["a", "b", "c"]);
     let path = "/v1/sticky/sessions/7f3a";
     let found = |node: &Node, expected: Option<&str>| {
@@ -128,9 +132,8 @@ fn press(api: &Api, stop: Duration, clock: Elapsed) -> (u64, u64) {
 const RATE: f64 = 100.0;
 const BURST: u64 = 10;
 
-#[test]
-fn a_key_limited_at_100_a_second_is_admitted_so_often_in_total() {
-    let cluster = Cluster::new(&["a", "b", "c"], ZONES);
+fn a_key_limited_at_100_a_second_is_admitted_so_often_in_total(transport: Transport) {
+    let cluster = Cluster::over(transport, &["a", "b", "c"], ZONES);
     let nodes = cluster.start_all(["a", "b", "c"]);
 
     // All threads and the expectation use one clock: what is asserted is a count per time that really passed.

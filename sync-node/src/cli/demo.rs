@@ -109,7 +109,7 @@ async fn start(count: u16) -> Result<Vec<Node>> {
         nodes.push(node);
     }
     let servers: Vec<Server> =
-        nodes.iter().filter_map(|node| Some(Server::Static(node.listening()?.clone()))).collect();
+        nodes.iter().filter_map(|node| Some(Server::Static(node.listening().first()?.clone()))).collect();
     for node in &nodes {
         node.set_servers(servers.clone());
     }

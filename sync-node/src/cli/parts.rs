@@ -63,8 +63,10 @@ fn synchronized(builder: NodeBuilder, zone_sync: &ZoneSync) -> NodeBuilder {
         resolver: zone_sync.resolver.clone(),
         valid: zone_sync.valid,
     };
-    let builder = builder
-        .listen(zone_sync.listen.clone())
+    let builder = zone_sync
+        .listen
+        .iter()
+        .fold(builder, |builder, address| builder.listen(address.clone()))
         .servers(zone_sync.servers.iter().cloned())
         .discovery(discovery)
         .interval(zone_sync.interval)
@@ -164,7 +166,9 @@ pub(crate) fn located(config: &Config, error: &Error) -> anyhow::Error {
             None => String::new(),
         },
         Error::State { zone, .. } => zone_key(config, zone, "state"),
-        Error::Transport(sync_transport::Error::Bind { .. }) => "zone_sync.listen".to_owned(),
+        Error::Transport(sync_transport::Error::Bind { .. } | sync_transport::Error::NoQuic { .. }) => {
+            "zone_sync.listen".to_owned()
+        }
         Error::Transport(
             sync_transport::Error::Certificate { option, .. }
             | sync_transport::Error::InvalidOption { option, .. },

@@ -134,7 +134,7 @@ impl Running {
             name = node.name(),
             cluster = node.cluster(),
             origin = %node.origin(),
-            zone_sync = node.listening().map(tracing::field::display),
+            zone_sync = listening(&node),
             api = api_listener.as_ref().map(|listener| tracing::field::display(listener.address())),
             "started"
         );
@@ -355,4 +355,10 @@ impl Signals {
             _ = self.hangup.recv() => Order::Reload,
         }
     }
+}
+
+/// Where peers dial the node, for the log.
+fn listening(node: &Node) -> Option<String> {
+    let addresses: Vec<_> = node.listening().iter().map(ToString::to_string).collect();
+    (!addresses.is_empty()).then(|| addresses.join(", "))
 }

@@ -13,9 +13,9 @@ use sync_transport::{Address, CipherSuite, NamePattern, Server, TlsVersion};
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ZoneSync {
-    /// Where peers reach this node: `address:port` or `unix:/path`. Required. Not reloadable. (`listen`)
-    pub listen: Address,
-    /// Where peers are: `host:port`, `address:port`, `unix:/path` or a name with SRV records. A name with several addresses means several
+    /// Where peers reach this node: `address:port`, `quic://address:port` or `unix:/path`, one or several. Required. Not reloadable. (`listen`)
+    pub listen: Vec<Address>,
+    /// Where peers are: `host:port`, `address:port`, either with `quic://` before it, `unix:/path` or a name with SRV records. A name with several addresses means several
     /// nodes; the node's own address may be among them. Default: none, a cluster that waits to be called. Reloadable. (`zone_sync_server`)
     pub servers: Vec<Server>,
     /// Whether to follow changes of DNS (A, AAAA, SRV); without it a name is looked up once. Default: true. Not reloadable. (`resolve`)

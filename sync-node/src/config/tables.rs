@@ -22,7 +22,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use sync_store::{Rate, Region};
-use sync_transport::{Address, CipherSuite, NamePattern, Server, TlsVersion};
+use sync_transport::{Address, CipherSuite, NamePattern, Server, TlsVersion, Transport};
 use toml::de::{DeTable, DeValue};
 
 /// Encoded batches a zone keeps for its links, if not said otherwise.
@@ -177,9 +177,16 @@ fn log_level(value: &DeValue<'_>) -> Parsed<LogLevel> {
 /// The table, and the tombstone retention that zones take from it even if the rest of it is wrong.
 fn zone_sync(mut table: Section<'_, '_>) -> (Option<ZoneSync>, Duration) {
     let folder = table.report().folder().to_owned();
-    let listen = table.require("listen", "\"0.0.0.0:9000\"", |value| address(&folder, value));
-    let servers =
-        table.read("servers", |value| list(value, |value| server(&folder, value))).unwrap_or_default();
+    let transport = table.read("transport", transport).unwrap_or_default();
+    let listen = table.require("listen", "\"0.0.0.0:9000\"", |value| {
+        match list(value, |value| peer_address(&folder, transport, value))? {
+            addresses if addresses.is_empty() => Err("is empty; write an address".to_owned()),
+            addresses => Ok(addresses),
+        }
+    });
+    let servers = table
+        .read("servers", |value| list(value, |value| server(&folder, transport, value)))
+        .unwrap_or_default();
     let resolve = table.read("resolve", flag).unwrap_or(true);
     let resolver = table.read("resolver", |value| list(value, name_server)).unwrap_or_default();
     let valid = table.read("valid", positive_time);
@@ -197,6 +204,16 @@ fn zone_sync(mut table: Section<'_, '_>) -> (Option<ZoneSync>, Duration) {
     let shutdown_timeout = table.read("shutdown_timeout", time).unwrap_or(SHUTDOWN_TIMEOUT);
     let tombstone_retention = table.read("tombstone_retention", positive_time).unwrap_or(TOMBSTONE_RETENTION);
     let ssl = ssl_or_plain(&mut table);
+    let is_plain = ssl.is_none() && table.sound();
+    let listens = listen.iter().flatten().any(|address| matches!(address, Address::Quic(_)));
+    for (key, is_quic) in [("listen", listens), ("servers", servers.iter().any(Server::is_quic))] {
+        if is_quic && is_plain {
+            table.problem(
+                key,
+                format!("`{key}` names QUIC, which is never without TLS; add a table [zone_sync.ssl]"),
+            );
+        }
+    }
     if table.sound() && max_frame < buffers.size + FRAME_HEADROOM {
         let message = format!(
             "`max_frame` {} cannot hold a buffer of {}; write at least {}",
@@ -548,18 +565,60 @@ pub(super) fn users_file(table: &mut Section<'_, '_>) -> Option<UsersFile> {
     })
 }
 
+/// Where clients of a door come in.
 pub(super) fn address(folder: &Path, value: &DeValue<'_>) -> Parsed<Address> {
     match text(value)?.parse().map_err(reason)? {
         Address::Unix(path) => Ok(Address::Unix(folder.join(path))),
         address @ Address::Tcp(_) => Ok(address),
+        address @ Address::Quic(_) => {
+            Err(format!("\"{address}\": QUIC is for `zone_sync` only; leave quic:// out"))
+        }
     }
 }
 
-fn server(folder: &Path, value: &DeValue<'_>) -> Parsed<Server> {
-    match text(value)?.parse().map_err(reason)? {
-        Server::Static(Address::Unix(path)) => Ok(Server::Static(Address::Unix(folder.join(path)))),
-        server => Ok(server),
+fn transport(value: &DeValue<'_>) -> Parsed<Transport> {
+    match text(value)?.as_str() {
+        "tcp" => Ok(Transport::Tcp),
+        "quic" => Ok(Transport::Quic),
+        other => Err(format!("{other:?} is not a transport; write tcp or quic")),
     }
+}
+
+/// The text of an address in which a transport is named, if it has none of its own. Unix sockets have none, and names with SRV records say it themselves.
+fn with_transport(transport: Transport, value: &DeValue<'_>) -> Parsed<String> {
+    let text = text(value)?;
+    let has_own = text.contains("://") || text.starts_with("unix:") || text.starts_with('_');
+    Ok(if transport == Transport::Quic && !has_own { format!("quic://{text}") } else { text })
+}
+
+/// Whether this program can do what an address asks for.
+fn check_quic(text: &str, is_quic: bool) -> Parsed<()> {
+    if is_quic && cfg!(not(feature = "quic")) {
+        return Err(format!(
+            "\"{text}\": QUIC needs a program that was built with the feature `quic`; use such a one, or TCP"
+        ));
+    }
+    Ok(())
+}
+
+fn peer_address(folder: &Path, transport: Transport, value: &DeValue<'_>) -> Parsed<Address> {
+    let text = with_transport(transport, value)?;
+    let address = text.parse().map_err(reason)?;
+    check_quic(&text, matches!(address, Address::Quic(_)))?;
+    Ok(match address {
+        Address::Unix(path) => Address::Unix(folder.join(path)),
+        address => address,
+    })
+}
+
+fn server(folder: &Path, transport: Transport, value: &DeValue<'_>) -> Parsed<Server> {
+    let text = with_transport(transport, value)?;
+    let server: Server = text.parse().map_err(reason)?;
+    check_quic(&text, server.is_quic())?;
+    Ok(match server {
+        Server::Static(Address::Unix(path)) => Server::Static(Address::Unix(folder.join(path))),
+        server => server,
+    })
 }
 
 fn reason(error: sync_transport::Error) -> String {

@@ -161,7 +161,7 @@ auth_basic_user_file = "/nonexistent/users"
 11:22: `number` must be 1 or more
 11:32: `size` must be at least 4k
 11:38: unknown key `sice` in [zone_sync.buffers]; did you mean `size`?
-12:1: unknown key `tls` in [zone_sync]; it knows listen, servers, resolve, resolver, valid, interval, connect_timeout, connect_retry_interval, timeout, buffers, max_frame, recv_buffer_size, max_connections_per_address, max_clock_skew, shutdown_timeout, tombstone_retention, ssl
+12:1: unknown key `tls` in [zone_sync]; it knows transport, listen, servers, resolve, resolver, valid, interval, connect_timeout, connect_retry_interval, timeout, buffers, max_frame, recv_buffer_size, max_connections_per_address, max_clock_skew, shutdown_timeout, tombstone_retention, ssl
 16:8: `size` "32kb" is not a size; write a number with k, m or g, such as "32k", "1m" or "1g"
 17:9: `state` must name a file, such as "one.keyval"
 18:8: `type` "cidr" is not a type of keys; write string, ip or prefix
@@ -507,4 +507,59 @@ mod values {
         }
         assert!(parse_time("99999999999999999999w").is_err_and(|message| message.contains("3650d")));
     }
+}
+
+/// A table `[zone_sync]` with certificates that exist.
+#[cfg(feature = "quic")]
+fn with_certificates(lines: &str) -> Result<Config, Errors> {
+    let folder = tempfile::tempdir().expect("a folder");
+    for name in ["node.pem", "node.key", "ca.pem"] {
+        std::fs::write(folder.path().join(name), "").expect("a file");
+    }
+    let text = format!(
+        "[zone_sync]\n{lines}\n[zone_sync.ssl]\ncertificate = 'node.pem'\ncertificate_key = 'node.key'\ntrusted_certificate = 'ca.pem'\n"
+    );
+    Config::parse(&text, &folder.path().join("n.toml"))
+}
+
+#[cfg(feature = "quic")]
+#[test]
+fn quic_is_named_for_an_address_or_for_all_that_name_nothing_else() {
+    let read = |lines: &str| {
+        let config = with_certificates(lines).unwrap_or_else(|errors| panic!("{errors}"));
+        let sync = config.zone_sync.expect("a table");
+        let words = |texts: Vec<String>| texts.join(" ");
+        let listen = sync.listen.iter().map(ToString::to_string).collect();
+        (words(listen), words(sync.servers.iter().map(ToString::to_string).collect()))
+    };
+    let (listen, servers) = read(
+        "listen = ['10.0.0.1:9000', 'quic://10.0.0.1:9000']\nservers = ['quic://a.example:9000', 'b.example:9000', '_sync._udp.example']",
+    );
+    assert_eq!(listen, "10.0.0.1:9000 quic://10.0.0.1:9000");
+    assert_eq!(servers, "quic://a.example:9000 b.example:9000 _sync._udp.example");
+    let (listen, servers) = read(
+        "transport = 'quic'\nlisten = ['tcp://10.0.0.1:9000', '10.0.0.1:9000']\nservers = ['a.example:9000', '[::1]:9000', 'tcp://b.example:9000', 'unix:/run/c.sock', '_sync._tcp.example']",
+    );
+    assert_eq!(listen, "10.0.0.1:9000 quic://10.0.0.1:9000");
+    assert_eq!(
+        servers,
+        "quic://a.example:9000 quic://[::1]:9000 b.example:9000 unix:/run/c.sock _sync._tcp.example"
+    );
+    let refused = |lines: &str| with_certificates(lines).expect_err("errors").to_string();
+    assert!(refused("listen = []").contains("`listen` is empty"));
+    assert!(refused("transport = 'udp'\nlisten = '10.0.0.1:9000'").contains("write tcp or quic"));
+    let plain = errors("[zone_sync]\nlisten = 'quic://10.0.0.1:9000'\nservers = ['quic://a:1']\nssl = false");
+    assert!(plain.starts_with("2:10: `listen` names QUIC, which is never without TLS"), "{plain}");
+    assert!(plain.contains("\n3:11: `servers` names QUIC"), "{plain}");
+    assert_eq!(
+        errors("[api]\nlisten = 'quic://127.0.0.1:8080'"),
+        "2:10: `listen` \"quic://127.0.0.1:8080\": QUIC is for `zone_sync` only; leave quic:// out"
+    );
+}
+
+#[cfg(not(feature = "quic"))]
+#[test]
+fn a_program_without_quic_says_so() {
+    let found = errors("[zone_sync]\nlisten = 'quic://10.0.0.1:9000'\nssl = false");
+    assert!(found.contains("QUIC needs a program that was built with the feature `quic`"), "{found}");
 }

@@ -64,6 +64,8 @@ impl Listener {
                 std::fs::set_permissions(path, Permissions::from_mode(SOCKET_MODE))?;
                 Socket::Unix(listener, file)
             }
+            // The configuration takes none for a door.
+            Address::Quic(_) => return Err(io::ErrorKind::Unsupported.into()),
         };
         let address = match &socket {
             Socket::Tcp(listener) => Address::Tcp(listener.local_addr()?),

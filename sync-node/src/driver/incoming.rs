@@ -83,13 +83,18 @@ impl Session<'_> {
         mut closing: watch::Receiver<Option<&'static str>>,
     ) -> Result<Infallible, End> {
         loop {
-            while transmit(sender, || self.link.poll_transmit(self.hub.now())).await? {}
+            while transmit(sender, |_| self.link.poll_transmit(self.hub.now()).map(|frame| (None, frame)))
+                .await?
+            {}
             let wake = self.hub.at(self.link.poll_timeout());
             tokio::select! {
                 frame = receiver.recv() => {
                     let mut next = frame?;
                     for handled in 1.. {
-                        self.handle(next)?;
+                        if self.handle(next)? {
+                            // Not before: nothing of a zone may come before the heartbeat that makes the link active.
+                            receiver.open_lanes(self.hub.shared.zones.len() as u32);
+                        }
                         if handled == FRAMES_PER_ACKNOWLEDGEMENT {
                             break;
                         }
@@ -105,14 +110,15 @@ impl Session<'_> {
         }
     }
 
-    fn handle(&mut self, frame: Option<Bytes>) -> Result<(), End> {
-        let Some(peer) = self.link.handle_frame(self.hub.now(), frame)? else { return Ok(()) };
+    /// True if the link is established now.
+    fn handle(&mut self, frame: Option<Bytes>) -> Result<bool, End> {
+        let Some(peer) = self.link.handle_frame(self.hub.now(), frame)? else { return Ok(false) };
         self.hub.membership_changed.notify_one();
         for mismatch in &peer.mismatches {
             warn!(peer = peer.name, "{mismatch}");
         }
         info!(peer = self.address, name = peer.name, origin = %peer.origin, "link from peer established");
         self.hub.opened(self.link.id(), Machine::In(Arc::clone(self.link.machine())));
-        Ok(())
+        Ok(true)
     }
 }

@@ -29,7 +29,7 @@ use crate::membership::LinkId;
 use crate::replication::inbound::Inbound;
 use crate::replication::outbound::Outbound;
 use crate::replication::strict;
-use crate::replication::{LinkError, Now, Shared};
+use crate::replication::{Laned, LinkError, Now, Shared};
 
 use refusals::Refusals;
 pub(crate) use tasks::{Tasks, spawn};
@@ -316,22 +316,30 @@ impl From<sync_transport::Error> for End {
     }
 }
 
-/// Sends what `next` has, up to one full write; false if it had nothing.
+/// Sends what `next` has for lanes that have room, up to one full write; false if it had nothing. Frames of lanes wait for [`FrameSender::room`].
 async fn transmit(
     sender: &mut FrameSender,
-    mut next: impl FnMut() -> Option<Bytes>,
+    mut next: impl FnMut(&dyn Fn(u32) -> bool) -> Option<Laned>,
 ) -> Result<bool, sync_transport::Error> {
     let mut frames = Vec::new();
+    let mut lanes: BTreeMap<u32, Vec<Bytes>> = BTreeMap::new();
     let mut bytes = 0;
     while bytes < WRITE_BYTES {
-        let Some(frame) = next() else { break };
+        let has_room = |lane| !sender.has_lanes() || sender.has_room(lane);
+        let Some((lane, frame)) = next(&has_room) else { break };
         bytes += frame.len();
-        frames.push(frame);
+        match lane.filter(|_| sender.has_lanes()) {
+            Some(lane) => lanes.entry(lane).or_default().push(frame),
+            None => frames.push(frame),
+        }
     }
-    if frames.is_empty() {
-        return Ok(false);
+    for (lane, frames) in &lanes {
+        sender.push(*lane, frames);
     }
-    sender.send(&frames).await.map(|()| true)
+    if !frames.is_empty() {
+        sender.send(&frames).await?;
+    }
+    Ok(bytes > 0)
 }
 
 /// Ends a connection so that the peer reads our last words: a socket closed with unread input resets the connection, and

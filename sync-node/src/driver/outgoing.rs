@@ -135,6 +135,10 @@ impl Session<'_> {
                 reason = asked_to_close(closing) => return Err(self.link.close(reason)),
                 () = sleep_until(wake) => self.link.handle_timeout(self.hub.now())?,
                 frame = self.inbox.recv() => self.handle(frame.unwrap_or(Ok(None)))?,
+                room = sender.room() => match room {
+                    Ok(()) => {}
+                    Err(error) => return Err(self.why_closed(error).await),
+                },
                 () = std::future::ready(()), if has_sent || publish.is_some() => {}
                 _ = published.changed() => {}
             }
@@ -142,7 +146,7 @@ impl Session<'_> {
     }
 
     async fn transmit(&mut self, sender: &mut FrameSender) -> Result<bool, End> {
-        match transmit(sender, || self.link.poll_transmit(self.hub.now())).await {
+        match transmit(sender, |has_room| self.link.poll_transmit(self.hub.now(), has_room)).await {
             Ok(sent) => Ok(sent),
             Err(error) => Err(self.why_closed(error).await),
         }

@@ -9,7 +9,7 @@ use sync_transport::{Listener, TargetSet};
 use tokio::sync::watch;
 use tokio::task::{JoinSet, yield_now};
 use tokio::time::{sleep, sleep_until};
-use tracing::{debug, warn};
+use tracing::{debug, error};
 
 use super::pause::Pause;
 use super::{Hub, incoming, outgoing};
@@ -23,7 +23,7 @@ pub(crate) type Tasks = JoinSet<()>;
 /// Starts the tasks. `replicas` are all zones, those included that do not synchronize.
 pub(crate) fn spawn(
     hub: &Arc<Hub>,
-    listener: Option<Listener>,
+    listeners: Vec<Listener>,
     targets: watch::Receiver<Arc<TargetSet>>,
     replicas: Vec<Arc<dyn Replica>>,
 ) -> Tasks {
@@ -31,7 +31,7 @@ pub(crate) fn spawn(
     for zone in 0..hub.shared.zones.len() {
         tasks.spawn(publish(Arc::clone(hub), zone));
     }
-    if let Some(listener) = listener {
+    for listener in listeners {
         tasks.spawn(accept(Arc::clone(hub), listener));
     }
     tasks.spawn(membership(Arc::clone(hub), targets));
@@ -69,11 +69,15 @@ async fn accept(hub: Arc<Hub>, listener: Listener) {
             Ok(connection) => {
                 links.spawn(incoming::run(Arc::clone(&hub), connection));
             }
-            Err(error) => warn!(%error, "cannot accept a connection"),
+            Err(error) => {
+                error!(%error, "no peer is accepted here any more");
+                break;
+            }
         }
         // Not while accepting: a link that ends would cut the pause short that the listener makes when descriptors have run out.
         while links.try_join_next().is_some() {}
     }
+    while links.join_next().await.is_some() {}
 }
 
 /// Follows discovery and the life of links, and does what the membership machine says.

@@ -10,7 +10,7 @@ use sync_proto::wire::refuse::Code;
 use super::{End, Established};
 use crate::membership::LinkId;
 use crate::replication::outbound::{Event, Outbound};
-use crate::replication::{Now, Shared};
+use crate::replication::{Laned, Now, Shared};
 
 /// Its life, from the moment the connection stands.
 #[derive(Debug)]
@@ -62,10 +62,10 @@ impl Outgoing {
         Ok(Some(peer))
     }
 
-    /// The next frame for the peer; `None` when there is nothing to send until the next input, publication or time-out. Ask
+    /// The next frame for the peer, on a lane that has room; `None` when there is nothing to send until the next input, publication or time-out. Ask
     /// [`poll_publish`](Self::poll_publish) then.
-    pub(crate) fn poll_transmit(&self, now: Now) -> Option<Bytes> {
-        self.machine.lock().poll_transmit(now)
+    pub(crate) fn poll_transmit(&self, now: Now, has_room: &dyn Fn(u32) -> bool) -> Option<Laned> {
+        self.machine.lock().poll_transmit(now, has_room)
     }
 
     /// A zone to be published now, if any; then call [`poll_transmit`](Self::poll_transmit) again.
@@ -95,7 +95,8 @@ impl Outgoing {
 
     /// The frames that still go to the peer before the connection is closed.
     pub(crate) fn last_words(&self, now: Now, end: &End) -> Vec<Bytes> {
-        end.last_words(|| self.poll_transmit(now))
+        // A machine that closes has control frames only.
+        end.last_words(|| self.poll_transmit(now, &|_| true).map(|(_, frame)| frame))
     }
 
     /// A dialled link, or the attempt to dial it, has ended. False if the attempt before it ended in the same way: nobody needs to read that again.

@@ -84,6 +84,9 @@ pub(crate) struct Inbound {
     acknowledge_at: Duration,
     /// When the latest record was applied.
     applied_at: Option<Duration>,
+    /// Frames of catch-up applied, and of those the peer was told.
+    catch_up_frames: u64,
+    acknowledged_frames: u64,
     joined: bool,
 }
 
@@ -102,6 +105,8 @@ impl Inbound {
             may_acknowledge: false,
             acknowledge_at: Duration::ZERO,
             applied_at: None,
+            catch_up_frames: 0,
+            acknowledged_frames: 0,
             joined: false,
         }
     }
@@ -225,6 +230,7 @@ impl Inbound {
     fn catch_up(&mut self, now: Now, catch_up: &CatchUpView) -> Result<(), LinkError> {
         let Some(from) = self.peer.as_ref().map(|p| p.origin) else { return Ok(()) };
         let shared = Arc::clone(&self.shared);
+        self.catch_up_frames += 1;
         let Some((link, id)) = self.zone(catch_up.zone(), "catch-up")? else { return Ok(()) };
         link.brought_uncovered = true;
         let applied = apply(&shared.zones[id], catch_up.rows(from.raw()), |replica, rows| {
@@ -335,7 +341,10 @@ impl Inbound {
                 zones.push(ZoneAcknowledge { zone: zone as u32, through_seq });
             }
         }
-        (!zones.is_empty()).then(|| encode(&Kind::Acknowledge(Acknowledge { zones })))
+        let catch_up_frames = self.catch_up_frames;
+        let is_more = std::mem::replace(&mut self.acknowledged_frames, catch_up_frames) < catch_up_frames;
+        (is_more || !zones.is_empty())
+            .then(|| encode(&Kind::Acknowledge(Acknowledge { zones, catch_up_frames })))
     }
 
     /// When to call [`handle_timeout`](Self::handle_timeout) at the latest.

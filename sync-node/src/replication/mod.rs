@@ -32,6 +32,7 @@ pub(crate) mod publisher;
 pub(crate) mod repair;
 pub(crate) mod rows;
 pub(crate) mod strict;
+mod window;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -223,6 +224,10 @@ impl Shared {
         lacking.map(|(_, replica)| format!("zone {:?} lacks records of nodes that are gone", replica.name()))
     }
 }
+
+/// A frame to be sent, and the lane on which it goes: that of its zone, by its id on the link, or none, among control frames. Frames of a zone reach the
+/// peer in order. Control frames may overtake them, and they others.
+pub(crate) type Laned = (Option<u32>, bytes::Bytes);
 
 /// What a frame is called, in errors about one that should not have come.
 pub(crate) fn frame_name(message: &sync_proto::Message) -> &'static str {

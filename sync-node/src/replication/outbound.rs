@@ -23,7 +23,8 @@ use sync_store::{Cursor, Origin, VersionVector, ZoneKind};
 use super::clock_offset::{ClockOffset, Measured};
 use super::handshake::{self, Peer};
 use super::log::{Log, Next};
-use super::{LinkError, Now, Shared, frame_name, known, rows, vector};
+use super::window::Window;
+use super::{Laned, LinkError, Now, Shared, frame_name, known, rows, vector};
 
 /// Requests a peer may have waiting per zone; it needs one, and its successor when a link was replaced.
 pub(crate) const REQUESTS_MAX: usize = 4;
@@ -109,6 +110,8 @@ pub(crate) struct Outbound {
     /// Which zone is looked at first, in turn.
     turn: usize,
     batches_since_chunk: u32,
+    /// How much catch-up may be under way.
+    window: Window,
     /// A zone that has to be published before a job can end.
     publish_wanted: Option<usize>,
     /// Whether [`Repair`](super::repair::Repair) was told of this link.
@@ -129,6 +132,7 @@ impl Outbound {
             heartbeat_at: Duration::MAX,
             turn: 0,
             batches_since_chunk: 0,
+            window: Window::new(),
             publish_wanted: None,
             is_active: false,
         }
@@ -188,6 +192,9 @@ impl Outbound {
             (State::Live | State::Closing, Message::Acknowledge(acknowledge)) => {
                 for zone in acknowledge.zones {
                     self.acknowledge(zone.zone, zone.through_seq)?;
+                }
+                if !self.window.count(acknowledge.catch_up_frames, now) {
+                    return Err(LinkError::malformed("it counts more frames of catch-up than were sent"));
                 }
                 Ok(None)
             }
@@ -309,28 +316,33 @@ impl Outbound {
 
     /// The next frame for the peer; `None` when there is nothing to send until the next input, publication or time-out.
     ///
-    /// Order: control frames, then batches, with a chunk of catch-up after every few.
-    pub(crate) fn poll_transmit(&mut self, now: Now) -> Option<Bytes> {
+    /// Order: control frames, then batches, with a chunk of catch-up after every few. Zones whose lane has no room are left out; batches, catch-up and its end
+    /// share one, since each says what a zone is known to have after it. Of catch-up no more is under way than its window allows.
+    pub(crate) fn poll_transmit(&mut self, now: Now, has_room: &dyn Fn(u32) -> bool) -> Option<Laned> {
         if let Some(frame) = self.control.pop_front() {
-            return Some(frame);
+            return Some((None, frame));
         }
         if !matches!(self.state, State::Live) {
             return None;
         }
         if self.batches_since_chunk < BATCHES_PER_CHUNK
-            && let Some(frame) = self.batch(now)
+            && let Some(frame) = self.batch(now, has_room)
         {
             self.batches_since_chunk += 1;
             return Some(frame);
         }
         self.batches_since_chunk = 0;
-        self.catch_up(now).or_else(|| self.batch(now))
+        self.catch_up(now, has_room).or_else(|| self.batch(now, has_room))
     }
 
-    fn batch(&mut self, now: Now) -> Option<Bytes> {
+    fn batch(&mut self, now: Now, has_room: &dyn Fn(u32) -> bool) -> Option<Laned> {
         for _ in 0..self.zones.len() {
             self.turn = (self.turn + 1) % self.zones.len();
             let link = &mut self.zones[self.turn];
+            let lane = link.id as u32;
+            if !has_room(lane) {
+                continue;
+            }
             let zone = &self.shared.zones[link.id];
             let mut log = zone.log.lock();
             if let Some(retention) = zone.replica.tombstone_retention() {
@@ -339,7 +351,7 @@ impl Outbound {
             match log.next_after(link.position) {
                 Next::Batch(batch) => {
                     link.position = batch.through_seq;
-                    return Some(batch.frame.clone());
+                    return Some((Some(lane), batch.frame.clone()));
                 }
                 Next::UpToDate => {}
                 Next::Gone => {
@@ -362,17 +374,24 @@ impl Outbound {
     }
 
     /// A chunk of the next catch-up job, or the end of one.
-    fn catch_up(&mut self, now: Now) -> Option<Bytes> {
+    fn catch_up(&mut self, now: Now, has_room: &dyn Fn(u32) -> bool) -> Option<Laned> {
         let own = self.shared.identity.origin;
         let batch_bytes = self.shared.settings.batch_bytes;
         for _ in 0..self.zones.len() {
             self.turn = (self.turn + 1) % self.zones.len();
             let link = &mut self.zones[self.turn];
             let zone = link.id as u32;
+            if !has_room(zone) {
+                continue;
+            }
             if let Some(job) = link.jobs.front_mut() {
                 let shared = &self.shared.zones[link.id];
+                if matches!(job.phase, Phase::Scanning(_)) && !self.window.has_room() {
+                    continue;
+                }
                 if let Some(frame) = job.chunk(shared.replica.as_ref(), zone, own, batch_bytes, now) {
-                    return Some(frame);
+                    self.window.sent(frame.len(), now);
+                    return Some((Some(zone), frame));
                 }
                 if !job.has_ended(shared.replica.as_ref(), &shared.log.lock(), link.position) {
                     if matches!(job.phase, Phase::Publishing { .. }) {
@@ -382,12 +401,12 @@ impl Outbound {
                 }
                 let job = link.jobs.pop_front()?;
                 link.joined |= job.request == 0;
-                return Some(end(zone, job.request, &job.covers, job.rows));
+                return Some((Some(zone), end(zone, job.request, &job.covers, job.rows)));
             }
             if !link.joined && link.position >= link.joined_through {
                 link.joined = true;
                 // It covers nothing: the peer's vector has moved with the batches, unless its zone was too full for one.
-                return Some(end(zone, 0, &VersionVector::default(), 0));
+                return Some((Some(zone), end(zone, 0, &VersionVector::default(), 0)));
             }
         }
         None

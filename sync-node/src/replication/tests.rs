@@ -140,14 +140,14 @@ impl Net {
             link.outbound.handle_timeout(now);
             link.inbound.handle_timeout(now);
             for _ in 0..frames {
-                let mut frame = link.outbound.poll_transmit(now);
+                let mut frame = link.outbound.poll_transmit(now, &|_| true);
                 while frame.is_none()
                     && let Some(zone) = link.outbound.poll_publish()
                 {
                     self.nodes[link.from].shared.publish(zone, now);
-                    frame = link.outbound.poll_transmit(now);
+                    frame = link.outbound.poll_transmit(now, &|_| true);
                 }
-                let Some(frame) = frame else { break };
+                let Some((_, frame)) = frame else { break };
                 link.bytes += frame.len();
                 link.forth.push_back(frame);
             }
@@ -589,8 +589,15 @@ fn hostile_frames_are_refused_without_harm() {
         net
     };
     let to_dialler = [
-        Kind::Acknowledge(Acknowledge { zones: vec![ZoneAcknowledge { zone: 0, through_seq: 9 }] }),
-        Kind::Acknowledge(Acknowledge { zones: vec![ZoneAcknowledge { zone: 9, through_seq: 0 }] }),
+        Kind::Acknowledge(Acknowledge {
+            zones: vec![ZoneAcknowledge { zone: 0, through_seq: 9 }],
+            catch_up_frames: 0,
+        }),
+        Kind::Acknowledge(Acknowledge { zones: vec![], catch_up_frames: 1_000 }),
+        Kind::Acknowledge(Acknowledge {
+            zones: vec![ZoneAcknowledge { zone: 9, through_seq: 0 }],
+            catch_up_frames: 0,
+        }),
         Kind::Request(Request { zone: 77, request: 1, ..Request::default() }),
         Kind::Request(Request { zone: 0, request: 0, ..Request::default() }),
         Kind::CatchUpEnd(CatchUpEnd::default()),

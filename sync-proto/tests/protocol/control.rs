@@ -161,7 +161,10 @@ fn zone_indices_are_bounded() {
         Kind::Batch(wire::Batch { zone, ..wire::Batch::default() }),
         Kind::CatchUp(wire::CatchUp { zone, ..wire::CatchUp::default() }),
         Kind::CatchUpEnd(wire::CatchUpEnd { zone, ..wire::CatchUpEnd::default() }),
-        Kind::Acknowledge(wire::Acknowledge { zones: vec![wire::ZoneAcknowledge { zone, through_seq: 1 }] }),
+        Kind::Acknowledge(wire::Acknowledge {
+            zones: vec![wire::ZoneAcknowledge { zone, through_seq: 1 }],
+            catch_up_frames: 0,
+        }),
         Kind::Request(wire::Request { zone, request: 1, ..wire::Request::default() }),
         Kind::Heartbeat(wire::Heartbeat {
             vectors: vec![wire::ZoneVector { zone, vector: Vec::new() }],
@@ -196,7 +199,7 @@ fn vectors_are_bounded_everywhere() {
     }
     let zones = vec![wire::ZoneAcknowledge::default(); MAX_ZONES + 1];
     assert_eq!(
-        refusal(&Kind::Acknowledge(wire::Acknowledge { zones })),
+        refusal(&Kind::Acknowledge(wire::Acknowledge { zones, catch_up_frames: 0 })),
         too_many("Acknowledge with 1025 zones, at most 1024 are allowed")
     );
     let vectors = vec![wire::ZoneVector::default(); MAX_ZONES + 1];

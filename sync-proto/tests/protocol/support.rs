@@ -161,7 +161,9 @@ pub(crate) fn kind() -> impl Strategy<Value = Kind> {
         (zone(), known(), number(), number()).prop_map(|(zone, vector, request, rows)| {
             Kind::CatchUpEnd(wire::CatchUpEnd { zone, vector, request, rows })
         }),
-        vec(acknowledge, 0..5).prop_map(|zones| Kind::Acknowledge(wire::Acknowledge { zones })),
+        (vec(acknowledge, 0..5), number()).prop_map(|(zones, catch_up_frames)| {
+            Kind::Acknowledge(wire::Acknowledge { zones, catch_up_frames })
+        }),
         (zone(), 1..=u64::MAX, origins(), known()).prop_map(|(zone, request, origins, known)| {
             Kind::Request(wire::Request { zone, request, origins, known })
         }),

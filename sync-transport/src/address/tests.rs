@@ -18,11 +18,31 @@ fn every_form_of_server_is_read_and_written_back() {
         "192.0.2.1:9000",
         "[2001:db8::1]:9000",
         "unix:/run/sync.sock",
+        "quic://sync.example.com:9000",
+        "quic://192.0.2.1:9000",
+        "quic://[2001:db8::1]:9000",
+        "_sync._udp.example.com",
     ] {
         assert_eq!(server(text).to_string(), text);
     }
     assert_eq!(server("[::1]:9"), Server::Static(Address::Tcp("[::1]:9".parse().unwrap())));
-    assert_eq!(server("Sync.Example.COM.:9"), Server::Host { host: "sync.example.com".into(), port: 9 });
+    let host = |transport| Server::Host { host: "sync.example.com".into(), port: 9, transport };
+    assert_eq!(server("Sync.Example.COM.:9"), host(Transport::Tcp));
+    assert_eq!(server("tcp://Sync.Example.COM.:9"), host(Transport::Tcp));
+    assert_eq!(server("quic://Sync.Example.COM.:9"), host(Transport::Quic));
+    assert_eq!(server("tcp://[::1]:9"), server("[::1]:9"));
+    assert_eq!(server("quic://[::1]:9"), Server::Static(Address::Quic("[::1]:9".parse().unwrap())));
+    for (text, is_quic) in [
+        ("quic://192.0.2.1:9000", true),
+        ("quic://a:1", true),
+        ("_sync._udp.example.com", true),
+        ("192.0.2.1:9000", false),
+        ("tcp://a:1", false),
+        ("_sync._tcp.example.com", false),
+        ("unix:/a", false),
+    ] {
+        assert_eq!(server(text).is_quic(), is_quic, "{text}");
+    }
     assert_eq!(server("_Sync._TCP.example.com."), Server::Srv { name: "_sync._tcp.example.com".into() });
 }
 
@@ -46,6 +66,10 @@ fn a_refusal_says_what_to_write() {
         ("_sync._tcp.example.com:9000", "leave the port out"),
         ("_sync.example.com", "_service._tcp"),
         ("_sync._tcp", "_service._tcp"),
+        ("quic://", "port is missing"),
+        ("quic://unix:/a", "1 to 65535"),
+        ("quic://_sync._udp.example.com", "leave tcp:// or quic:// out"),
+        ("udp://192.0.2.1:9000", "tcp:// or quic://"),
     ] {
         let refusal = refusal(text);
         assert!(refusal.contains(part), "{text}: {refusal}");

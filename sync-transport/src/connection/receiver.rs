@@ -11,15 +11,17 @@ use tokio::time::{Instant, timeout_at};
 
 use super::{ConnectionOptions, PeerIdentity, Shared};
 use crate::framing::{Misframed, Splitter};
+#[cfg(feature = "quic")]
+use crate::quic;
 use crate::stream::Stream;
 use crate::{Address, Error};
 
 /// The receiving direction of a connection.
 #[derive(Debug)]
 pub struct FrameReceiver {
-    stream: ReadHalf<Stream>,
+    input: Input,
     shared: Arc<Shared>,
-    splitter: Splitter,
+    max_frame: usize,
     idle_timeout: Option<Duration>,
     /// Since when the peer is silent while we listen. Outlives a dropped `recv`, so that a caller who
     /// restarts it again and again (`select!` in a loop) still finds out.
@@ -31,17 +33,28 @@ pub struct FrameReceiver {
     may_be_tls: bool,
 }
 
+/// What frames are read from.
+#[derive(Debug)]
+pub(super) enum Input {
+    Stream {
+        stream: ReadHalf<Stream>,
+        splitter: Splitter,
+    },
+    #[cfg(feature = "quic")]
+    Quic(quic::Reader),
+}
+
 impl FrameReceiver {
     pub(super) fn new(
-        stream: ReadHalf<Stream>,
+        input: Input,
         shared: Arc<Shared>,
         options: &ConnectionOptions,
         is_plain: bool,
     ) -> Self {
         Self {
-            stream,
+            input,
             shared,
-            splitter: Splitter::new(options.framing, options.recv_buffer_size),
+            max_frame: options.framing.max_frame,
             idle_timeout: options.idle_timeout,
             waiting_since: None,
             is_ended: false,
@@ -74,7 +87,12 @@ impl FrameReceiver {
             }
             if self.is_ended || self.read().await? == 0 {
                 self.is_ended = true;
-                return match self.splitter.pending().len() {
+                let pending = match &self.input {
+                    Input::Stream { splitter, .. } => splitter.pending().len(),
+                    #[cfg(feature = "quic")]
+                    Input::Quic(reader) => reader.pending(),
+                };
+                return match pending {
                     0 => Ok(None),
                     received => Err(Error::FrameTruncated { peer: self.address(), received }),
                 };
@@ -88,21 +106,27 @@ impl FrameReceiver {
     /// # Errors
     /// [`Error::FrameTooLarge`], [`Error::NotFrames`] and [`Error::NotPlain`].
     pub fn try_recv(&mut self) -> Result<Option<Bytes>, Error> {
-        if self.may_be_tls {
-            match TlsRecord::recognize(self.splitter.pending()) {
-                TlsRecord::Yes => return Err(Error::NotPlain { peer: self.address() }),
-                TlsRecord::Unknown => return Ok(None),
-                TlsRecord::No => self.may_be_tls = false,
+        let frame = match &mut self.input {
+            Input::Stream { splitter, .. } => {
+                if self.may_be_tls {
+                    match TlsRecord::recognize(splitter.pending()) {
+                        TlsRecord::Yes => return Err(Error::NotPlain { peer: self.address() }),
+                        TlsRecord::Unknown => return Ok(None),
+                        TlsRecord::No => self.may_be_tls = false,
+                    }
+                }
+                splitter.next()
             }
-        }
-        match self.splitter.next() {
+            #[cfg(feature = "quic")]
+            Input::Quic(reader) => reader.next(),
+        };
+        match frame {
             Ok(frame) => {
                 self.shared.counters.frames_in.fetch_add(u64::from(frame.is_some()), Relaxed);
                 Ok(frame)
             }
             Err(Misframed::TooLarge { length }) => {
-                let max_frame = self.splitter.max_frame();
-                Err(Error::FrameTooLarge { peer: self.address(), length, max_frame })
+                Err(Error::FrameTooLarge { peer: self.address(), length, max_frame: self.max_frame })
             }
             Err(Misframed::BadLength) => Err(Error::NotFrames { peer: self.address() }),
         }
@@ -110,7 +134,7 @@ impl FrameReceiver {
 
     /// Reads what has arrived, within the idle time-out. 0 at the end of the stream.
     async fn read(&mut self) -> Result<usize, Error> {
-        let read = self.stream.read_buf(self.splitter.room());
+        let read = self.input.read(&self.shared.peer.address);
         let result = match self.idle_timeout {
             None => read.await,
             Some(after) => {
@@ -126,16 +150,40 @@ impl FrameReceiver {
             }
         };
         self.waiting_since = None;
-        let received = result.map_err(|error| match error.kind() {
-            io::ErrorKind::UnexpectedEof => Error::TlsTruncated { peer: self.address() },
-            _ => Error::from_io(&self.shared.peer.address, error),
-        })?;
+        let received = result?;
         self.shared.counters.bytes_in.fetch_add(received as u64, Relaxed);
         Ok(received)
     }
 
+    /// Lets the peer use so many [lanes](crate::FrameSender#lanes), once it is known who it is. Without lanes, where all frames have one order, there is
+    /// nothing to do.
+    #[cfg_attr(not(feature = "quic"), expect(unused_variables, reason = "no transport has lanes"))]
+    pub fn open_lanes(&self, lanes: u32) {
+        match &self.input {
+            Input::Stream { .. } => {}
+            #[cfg(feature = "quic")]
+            Input::Quic(reader) => reader.open_lanes(lanes),
+        }
+    }
+
     fn address(&self) -> Address {
         self.shared.peer.address.clone()
+    }
+}
+
+impl Input {
+    /// Reads what has arrived; 0 at the end.
+    async fn read(&mut self, peer: &Address) -> Result<usize, Error> {
+        match self {
+            Self::Stream { stream, splitter } => {
+                stream.read_buf(splitter.room()).await.map_err(|error| match error.kind() {
+                    io::ErrorKind::UnexpectedEof => Error::TlsTruncated { peer: peer.clone() },
+                    _ => Error::from_io(peer, error),
+                })
+            }
+            #[cfg(feature = "quic")]
+            Self::Quic(reader) => reader.read(peer).await,
+        }
     }
 }
 

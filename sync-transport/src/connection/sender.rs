@@ -11,6 +11,8 @@ use tokio::time::timeout;
 
 use super::{ConnectionOptions, PeerIdentity, Shared};
 use crate::Error;
+#[cfg(feature = "quic")]
+use crate::quic;
 use crate::stream::Stream;
 
 /// Most frames handed to the operating system in one call. Linux takes 1,024; 64 small frames fill a
@@ -20,18 +22,33 @@ const SLICES_MAX: usize = 64;
 /// The sending direction of a connection.
 ///
 /// Dropping it sends nothing; [`close`](Self::close) tells the peer that this was all.
+///
+/// # Lanes
+///
+/// Beside the frames of [`send`](Self::send) there are *lanes*, which have numbers. With QUIC frames of different lanes may overtake each other, and a
+/// lane that cannot go on holds nothing else up: [`has_room`](Self::has_room) says which lane takes frames, [`push`](Self::push) gives it some, and
+/// [`room`](Self::room) writes them. The peer has to have [opened](crate::FrameReceiver::open_lanes) its lanes. All other transports
+/// [have none](Self::has_lanes): there is one order, that of `send`.
 #[derive(Debug)]
 pub struct FrameSender {
-    stream: WriteHalf<Stream>,
+    output: Output,
     shared: Arc<Shared>,
     write_timeout: Duration,
     /// A send has begun and not ended well, so the stream may end within a frame.
     is_interrupted: bool,
 }
 
+/// What frames are written to.
+#[derive(Debug)]
+pub(super) enum Output {
+    Stream(WriteHalf<Stream>),
+    #[cfg(feature = "quic")]
+    Quic(quic::Writer),
+}
+
 impl FrameSender {
-    pub(super) fn new(stream: WriteHalf<Stream>, shared: Arc<Shared>, options: &ConnectionOptions) -> Self {
-        Self { stream, shared, write_timeout: options.write_timeout, is_interrupted: false }
+    pub(super) fn new(output: Output, shared: Arc<Shared>, options: &ConnectionOptions) -> Self {
+        Self { output, shared, write_timeout: options.write_timeout, is_interrupted: false }
     }
 
     /// Who is at the other end.
@@ -53,13 +70,95 @@ impl FrameSender {
             return Err(Error::SendInterrupted { peer: self.shared.peer.address.clone() });
         }
         self.is_interrupted = true;
-        self.write_all(frames).await?;
-        self.progress(Step::Flush).await?;
+        match &mut self.output {
+            Output::Stream(stream) => {
+                let mut progress = Progress { stream, shared: &self.shared, within: self.write_timeout };
+                progress.write_all(frames).await?;
+                progress.make(Step::Flush).await?;
+            }
+            #[cfg(feature = "quic")]
+            Output::Quic(writer) => {
+                let Shared { peer, counters, .. } = &*self.shared;
+                writer.send(&peer.address, counters, frames, self.write_timeout).await?;
+            }
+        }
         self.is_interrupted = false;
         self.shared.counters.frames_out.fetch_add(frames.len() as u64, Relaxed);
         Ok(())
     }
 
+    /// Whether frames of a lane may overtake others: with QUIC they may.
+    pub fn has_lanes(&self) -> bool {
+        !matches!(self.output, Output::Stream(_))
+    }
+
+    /// Whether a lane takes frames: nothing of it waits to be written. Never, if there are [no lanes](Self::has_lanes).
+    #[cfg_attr(not(feature = "quic"), expect(unused_variables, reason = "no transport has lanes"))]
+    pub fn has_room(&self, lane: u32) -> bool {
+        match &self.output {
+            Output::Stream(_) => false,
+            #[cfg(feature = "quic")]
+            Output::Quic(writer) => writer.has_room(lane),
+        }
+    }
+
+    /// Gives frames, each with its length prefix in front already, to a lane that [has room](Self::has_room). [`room`](Self::room) writes them.
+    #[cfg_attr(not(feature = "quic"), expect(unused_variables, reason = "no transport has lanes"))]
+    pub fn push(&mut self, lane: u32, frames: &[Bytes]) {
+        match &mut self.output {
+            Output::Stream(_) => {}
+            #[cfg(feature = "quic")]
+            Output::Quic(writer) => {
+                writer.push(lane, frames);
+                self.shared.counters.frames_out.fetch_add(frames.len() as u64, Relaxed);
+            }
+        }
+    }
+
+    /// Writes what was [given](Self::push) to lanes until one of them has room again. Never resolves if nothing waits. Cancel safe.
+    ///
+    /// # Errors
+    /// [`Error::WriteTimeout`] if the peer takes nothing of a lane for the write time-out, or does not open it; [`Error::Reset`].
+    pub async fn room(&mut self) -> Result<(), Error> {
+        match &mut self.output {
+            Output::Stream(_) => std::future::pending().await,
+            #[cfg(feature = "quic")]
+            Output::Quic(writer) => {
+                let Shared { peer, counters, .. } = &*self.shared;
+                writer.room(&peer.address, counters, self.write_timeout).await
+            }
+        }
+    }
+
+    /// Tells the peer that nothing more will come, and waits until that is on its way; with QUIC, until it has arrived.
+    ///
+    /// Its `recv` then returns `None`. It may go on sending: the other direction stays open.
+    ///
+    /// # Errors
+    /// As [`send`](Self::send).
+    pub async fn close(mut self) -> Result<(), Error> {
+        match &mut self.output {
+            Output::Stream(stream) => {
+                let mut progress = Progress { stream, shared: &self.shared, within: self.write_timeout };
+                progress.make(Step::Close).await.map(drop)
+            }
+            #[cfg(feature = "quic")]
+            Output::Quic(writer) => {
+                let Shared { peer, counters, .. } = &*self.shared;
+                writer.close(&peer.address, counters, self.write_timeout).await
+            }
+        }
+    }
+}
+
+/// Writing to a byte stream.
+struct Progress<'a> {
+    stream: &'a mut WriteHalf<Stream>,
+    shared: &'a Shared,
+    within: Duration,
+}
+
+impl Progress<'_> {
     async fn write_all(&mut self, mut frames: &[Bytes]) -> Result<(), Error> {
         let mut offset = 0;
         loop {
@@ -75,8 +174,8 @@ impl FrameSender {
                 *slice = IoSlice::new(frame);
             }
             let count = frames.len().min(SLICES_MAX);
-            let mut written = self.progress(Step::Write(&slices[..count])).await?;
-            self.shared.counters.bytes_out.fetch_add(written as u64, Relaxed);
+            let mut written = self.make(Step::Write(&slices[..count])).await?;
+            self.shared.counters.sent(written);
             while let [first, rest @ ..] = frames
                 && written >= first.len() - offset
             {
@@ -87,19 +186,8 @@ impl FrameSender {
         }
     }
 
-    /// Tells the peer that nothing more will come, and waits until that is on its way.
-    ///
-    /// Its `recv` then returns `None`. It may go on sending: the other direction stays open.
-    ///
-    /// # Errors
-    /// As [`send`](Self::send).
-    pub async fn close(mut self) -> Result<(), Error> {
-        self.progress(Step::Close).await?;
-        Ok(())
-    }
-
     /// One step of writing, within the write time-out.
-    async fn progress(&mut self, step: Step<'_>) -> Result<usize, Error> {
+    async fn make(&mut self, step: Step<'_>) -> Result<usize, Error> {
         let io = async {
             match step {
                 Step::Write(slices) => match self.stream.write_vectored(slices).await? {
@@ -111,9 +199,9 @@ impl FrameSender {
             }
         };
         let peer = &self.shared.peer.address;
-        match timeout(self.write_timeout, io).await {
+        match timeout(self.within, io).await {
             Ok(result) => result.map_err(|error| Error::from_io(peer, error)),
-            Err(_) => Err(Error::WriteTimeout { peer: peer.clone(), after: self.write_timeout }),
+            Err(_) => Err(Error::WriteTimeout { peer: peer.clone(), after: self.within }),
         }
     }
 }

@@ -19,7 +19,7 @@ use hickory_resolver::proto::rr::{Name, RData, RecordType};
 use hickory_resolver::{Hosts, TokioResolver};
 use tokio::task::JoinSet;
 
-use crate::{Address, Server, Target};
+use crate::{Address, Server, Target, Transport};
 
 /// Time for one DNS server to answer one question; lost UDP packets are sent again within it.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(3);
@@ -77,7 +77,7 @@ impl Follower {
     pub(super) fn new(server: Server, known: &[Target]) -> Self {
         let mut follower = Self { server, services: Vec::new(), addresses: BTreeMap::new() };
         for (position, target) in known.iter().enumerate() {
-            let Address::Tcp(socket) = target.address else { continue };
+            let (Address::Tcp(socket) | Address::Quic(socket)) = target.address else { continue };
             let family = if socket.is_ipv4() { Family::V4 } else { Family::V6 };
             let priority = u16::try_from(position).unwrap_or(u16::MAX);
             let service = Service { priority, host: target.host.clone(), port: socket.port() };
@@ -108,7 +108,7 @@ impl Follower {
     async fn ask(&mut self, client: &Client, progress: &mut Progress) {
         match &self.server {
             Server::Static(_) => return,
-            Server::Host { host, port } => {
+            Server::Host { host, port, .. } => {
                 self.services = vec![Service { priority: 0, host: host.clone(), port: *port }];
             }
             Server::Srv { name } => match progress.note(name, "SRV", client.services(name).await) {
@@ -140,11 +140,12 @@ impl Follower {
 
     fn targets(&self) -> Vec<Target> {
         let mut targets = Vec::new();
+        let transport = if self.server.is_quic() { Transport::Quic } else { Transport::Tcp };
         for service in &self.services {
             for family in [Family::V4, Family::V6] {
                 let addresses = self.addresses.get(&(service.host.clone(), family));
                 targets.extend(addresses.into_iter().flatten().map(|ip| Target {
-                    address: Address::Tcp(SocketAddr::new(*ip, service.port)),
+                    address: transport.at(SocketAddr::new(*ip, service.port)),
                     server: self.server.clone(),
                     host: service.host.clone(),
                 }));

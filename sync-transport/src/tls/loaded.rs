@@ -32,6 +32,9 @@ pub(crate) struct Loaded {
     pub(super) options: TlsOptions,
     /// Overrides the host dialled.
     name: Option<ServerName<'static>>,
+    /// What stateless resets of QUIC are made with.
+    #[cfg(feature = "quic")]
+    pub(crate) reset_key: ::aws_lc_rs::hmac::Key,
     server_verifier: Arc<dyn ServerCertVerifier>,
     client_verifier: Arc<dyn ClientCertVerifier>,
 }
@@ -92,6 +95,8 @@ impl Loaded {
             server: Arc::new(server),
             options: options.clone(),
             name,
+            #[cfg(feature = "quic")]
+            reset_key: crate::quic::reset_key(own.key.secret_der()),
             server_verifier,
             client_verifier,
         })
@@ -100,6 +105,24 @@ impl Loaded {
     /// The name to verify in the certificate of a peer that was dialled as `host`.
     pub(crate) fn name(&self, host: &str) -> Result<ServerName<'static>, Error> {
         self.name.clone().map_or_else(|| parse_name(host), Ok)
+    }
+
+    /// Whether a version of TLS may be used.
+    #[cfg(feature = "quic")]
+    pub(crate) fn allows(&self, version: TlsVersion) -> bool {
+        self.options.protocols.contains(&version)
+    }
+
+    /// Verifies peers that are dialled.
+    #[cfg(feature = "quic")]
+    pub(crate) fn server_verifier(&self) -> Arc<dyn ServerCertVerifier> {
+        Arc::clone(&self.server_verifier)
+    }
+
+    /// Verifies peers that dial.
+    #[cfg(feature = "quic")]
+    pub(crate) fn client_verifier(&self) -> Arc<dyn ClientCertVerifier> {
+        Arc::clone(&self.client_verifier)
     }
 
     /// The names in a peer's certificate; none if nothing was verified, for then they are mere claims.

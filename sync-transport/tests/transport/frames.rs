@@ -18,6 +18,8 @@ macro_rules! over_every_transport {
         over_every_transport!(@transport tls12, Tls12, $($test),+);
         over_every_transport!(@transport unix, Unix, $($test),+);
         over_every_transport!(@transport unix_tls, UnixTls, $($test),+);
+        #[cfg(feature = "quic")]
+        over_every_transport!(@transport quic, Quic, $($test),+);
     };
     (@transport $module:ident, $transport:ident, $($test:ident),+) => {
         mod $module {
@@ -242,6 +244,8 @@ async fn a_peer_that_vanishes_is_told_from_a_clean_close_where_that_can_be_told(
     drop(pair.dialing);
     let (_sender, mut receiver) = pair.accepting.split();
     match receiver.recv().await {
+        #[cfg(feature = "quic")]
+        Err(Error::Reset { .. }) if matches!(transport, Transport::Quic) => {}
         Err(Error::TlsTruncated { .. }) if transport.is_tls() => {}
         Ok(None) if !transport.is_tls() => {}
         other => panic!("{other:?}"),
@@ -310,6 +314,8 @@ async fn the_peer_is_described(transport: Transport) {
         let peer = end.peer();
         match (transport, &peer.address) {
             (Transport::Unix | Transport::UnixTls, Address::Unix(path)) => assert!(path.ends_with("socket")),
+            #[cfg(feature = "quic")]
+            (Transport::Quic, Address::Quic(address)) => assert!(address.ip().is_loopback()),
             (_, Address::Tcp(address)) => assert!(address.ip().is_loopback()),
             other => panic!("{other:?}"),
         }

@@ -17,6 +17,8 @@ pub(crate) enum Transport {
     Tls12,
     Unix,
     UnixTls,
+    #[cfg(feature = "quic")]
+    Quic,
 }
 
 /// The two ends; the dialing one first.
@@ -30,7 +32,7 @@ pub(crate) struct Pair {
 
 impl Transport {
     pub(crate) fn is_tls(self) -> bool {
-        matches!(self, Self::Tls13 | Self::Tls12 | Self::UnixTls)
+        !matches!(self, Self::Tcp | Self::Unix)
     }
 
     pub(crate) fn tls(self) -> Option<TlsConfig> {
@@ -50,6 +52,8 @@ impl Transport {
         let address = match self {
             Self::Tcp | Self::Tls13 | Self::Tls12 => any_port(),
             Self::Unix | Self::UnixTls => Address::Unix(directory.path().join("socket")),
+            #[cfg(feature = "quic")]
+            Self::Quic => any_quic_port(),
         };
         let options =
             ListenOptions { tls: tls.clone(), connection: connection.clone(), ..ListenOptions::default() };
@@ -67,6 +71,11 @@ impl Transport {
 
 pub(crate) fn any_port() -> Address {
     "127.0.0.1:0".parse().unwrap()
+}
+
+#[cfg(feature = "quic")]
+pub(crate) fn any_quic_port() -> Address {
+    "quic://127.0.0.1:0".parse().unwrap()
 }
 
 pub(crate) async fn listener(tls: Option<TlsConfig>) -> Listener {

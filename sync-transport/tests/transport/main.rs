@@ -10,6 +10,8 @@ mod keys;
 mod limits;
 mod link;
 mod names;
+#[cfg(feature = "quic")]
+mod quic;
 mod refusals;
 mod revocation;
 mod sessions;

@@ -2,15 +2,40 @@
 
 use std::time::Duration;
 
-use sync_transport::{Address, Error, Listener, Target, TlsConfig, TlsOptions, TlsVersion};
+use sync_transport::{
+    Address, Connector, Error, ListenOptions, Listener, Target, TlsConfig, TlsOptions, TlsVersion,
+};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::certificates::{Authority, Node};
 use crate::foreign;
-use crate::link::{connector, exchange, listener};
+use crate::link::{any_port, connector, exchange, listener};
 
-const VERSIONS: [TlsVersion; 2] = [TlsVersion::Tls12, TlsVersion::Tls13];
+/// What a handshake is done over.
+#[derive(Clone, Copy)]
+struct Way {
+    version: TlsVersion,
+    address: fn() -> Address,
+}
+
+const WAYS: &[Way] = &[
+    Way { version: TlsVersion::Tls12, address: any_port },
+    Way { version: TlsVersion::Tls13, address: any_port },
+    #[cfg(feature = "quic")]
+    Way { version: TlsVersion::Tls13, address: crate::link::any_quic_port },
+];
+
+impl Way {
+    async fn listener(self, options: TlsOptions) -> Listener {
+        let options = ListenOptions { tls: only(self.version, options), ..ListenOptions::default() };
+        Listener::bind(&(self.address)(), options).await.unwrap()
+    }
+
+    fn connector(self, options: TlsOptions) -> Connector {
+        connector(only(self.version, options))
+    }
+}
 
 fn only(version: TlsVersion, options: TlsOptions) -> Option<TlsConfig> {
     Some(TlsConfig::load(&TlsOptions { protocols: vec![version], ..options }).unwrap())
@@ -26,9 +51,9 @@ pub(crate) fn assert_says(result: &Result<(), Error>, part: &str) {
 #[tokio::test]
 async fn a_dialing_peer_of_another_authority_is_refused() {
     let (ours, other) = (Authority::new("ours"), Authority::new("other"));
-    for version in VERSIONS {
-        let listener = listener(only(version, ours.node(&["127.0.0.1"]).options(&ours))).await;
-        let connector = connector(only(version, other.node(&["127.0.0.1"]).options(&ours)));
+    for way in WAYS {
+        let listener = way.listener(ours.node(&["127.0.0.1"]).options(&ours)).await;
+        let connector = way.connector(other.node(&["127.0.0.1"]).options(&ours));
         let (dialed, accepted) = exchange(&connector, &listener).await;
         assert_says(&accepted, "presented a certificate signed by an unknown authority");
         assert_says(&dialed, "refused us: our certificate is signed by an authority that it does not know");
@@ -38,9 +63,9 @@ async fn a_dialing_peer_of_another_authority_is_refused() {
 #[tokio::test]
 async fn an_accepting_peer_of_another_authority_is_refused() {
     let (ours, other) = (Authority::new("ours"), Authority::new("other"));
-    for version in VERSIONS {
-        let listener = listener(only(version, other.node(&["127.0.0.1"]).options(&ours))).await;
-        let connector = connector(only(version, ours.node(&["127.0.0.1"]).options(&ours)));
+    for way in WAYS {
+        let listener = way.listener(other.node(&["127.0.0.1"]).options(&ours)).await;
+        let connector = way.connector(ours.node(&["127.0.0.1"]).options(&ours));
         let (dialed, accepted) = exchange(&connector, &listener).await;
         assert_says(&dialed, "presented a certificate signed by an unknown authority");
         assert_says(&accepted, "refused us: our certificate is signed by an authority that it does not know");
@@ -50,10 +75,9 @@ async fn an_accepting_peer_of_another_authority_is_refused() {
 #[tokio::test]
 async fn a_certificate_for_another_name_is_refused() {
     let authority = Authority::new("test");
-    for version in VERSIONS {
-        let listener =
-            listener(only(version, authority.node(&["b.test", "192.0.2.1"]).options(&authority))).await;
-        let connector = connector(only(version, authority.node(&["a.test"]).options(&authority)));
+    for way in WAYS {
+        let listener = way.listener(authority.node(&["b.test", "192.0.2.1"]).options(&authority)).await;
+        let connector = way.connector(authority.node(&["a.test"]).options(&authority));
         let (dialed, accepted) = exchange(&connector, &listener).await;
         assert_says(&dialed, "presented a certificate for another name");
         assert_says(&dialed, "b.test");
@@ -64,12 +88,12 @@ async fn a_certificate_for_another_name_is_refused() {
 #[tokio::test]
 async fn a_certificate_not_meant_for_clients_is_refused() {
     let authority = Authority::new("test");
-    for version in VERSIONS {
+    for way in WAYS {
         let server_only = authority.node_with(&["127.0.0.1"], |params| {
             params.extended_key_usages.truncate(1);
         });
-        let listener = listener(only(version, server_only.options(&authority))).await;
-        let connector = connector(only(version, server_only.options(&authority)));
+        let listener = way.listener(server_only.options(&authority)).await;
+        let connector = way.connector(server_only.options(&authority));
         let (dialed, accepted) = exchange(&connector, &listener).await;
         assert_says(&accepted, "clientAuth");
         assert_says(&dialed, "extended key usage");
@@ -79,10 +103,10 @@ async fn a_certificate_not_meant_for_clients_is_refused() {
 #[tokio::test]
 async fn a_certificate_that_expires_while_in_use_is_refused_from_then_on() {
     let authority = Authority::new("test");
-    for version in VERSIONS {
-        let listener = listener(only(version, authority.node(&["127.0.0.1"]).options(&authority))).await;
+    for way in WAYS {
+        let listener = way.listener(authority.node(&["127.0.0.1"]).options(&authority)).await;
         let expiring = authority.expires_in(&["127.0.0.1"], Duration::from_secs(2));
-        let connector = connector(only(version, expiring.options(&authority)));
+        let connector = way.connector(expiring.options(&authority));
         let (dialed, accepted) = loop {
             match exchange(&connector, &listener).await {
                 (Ok(()), Ok(())) => tokio::time::sleep(Duration::from_millis(100)).await,

@@ -85,7 +85,7 @@ fn a_key_in_memory_is_never_shown() {
 
 /// Dials `listener` as if it were an entry of the list of servers with this host.
 async fn dial_as(tls: TlsConfig, listener: &Listener, host: &str) -> Result<Vec<String>, Error> {
-    let server = Server::Host { host: host.to_owned(), port: 1 };
+    let server = Server::Host { host: host.to_owned(), port: 1, transport: sync_transport::Transport::Tcp };
     let target = Target { server, host: host.to_owned(), ..target(listener) };
     let connector = dialer(Some(tls));
     let (dialed, accepted) =

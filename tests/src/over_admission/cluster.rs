@@ -146,7 +146,7 @@ impl Cluster {
         self.nodes[host].poll(moment(now));
         while self.nodes[host].is_woken() {
             for link in self.nodes[host].take_woken() {
-                while let Some(frame) = self.nodes[host].poll_transmit(moment(now), link) {
+                while let Some((_, frame)) = self.nodes[host].poll_transmit(moment(now), link, &|_| true) {
                     self.send(now, host, link, &frame)?;
                 }
             }
@@ -232,6 +232,6 @@ fn host_at(target: &Target) -> Option<usize> {
             std::net::IpAddr::V4(ip) => usize::from(ip.octets()[3]).checked_sub(1),
             std::net::IpAddr::V6(_) => None,
         },
-        Address::Unix(_) => None,
+        Address::Quic(_) | Address::Unix(_) => None,
     }
 }

@@ -197,6 +197,6 @@ pub(super) fn host_at(target: &Target) -> Host {
             std::net::IpAddr::V4(ip) => Host::from(ip.octets()[3]).saturating_sub(1),
             std::net::IpAddr::V6(_) => Host::MAX,
         },
-        Address::Unix(_) => Host::MAX,
+        Address::Quic(_) | Address::Unix(_) => Host::MAX,
     }
 }

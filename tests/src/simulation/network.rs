@@ -1,5 +1,5 @@
 //! Connections as TCP makes them: each direction is a pipe that delivers frames whole and in order, after a delay, or not at all
-//! once it is broken. Between connections there is no order.
+//! once it is broken. Between connections there is no order. Some runs have connections as QUIC makes them: then there is no order between the lanes of one, either.
 //!
 //! What a blocked direction holds is sent again until the way is free, as TCP does; who gives up first is for the ends to decide.
 
@@ -82,13 +82,27 @@ pub(super) struct End {
 
 #[derive(Debug, Default)]
 struct Pipe {
-    items: VecDeque<Item>,
+    lanes: BTreeMap<Lane, Queue>,
     under_way: usize,
+    /// Items that have arrived, of those that are on no lane.
+    arrived: u64,
     /// When the link's bandwidth is free again.
     free_at: Duration,
-    last_arrival: Duration,
     /// When something last arrived, or began to wait.
     progress_at: Duration,
+}
+
+/// What keeps its order: a lane, or all that is on none.
+pub(super) type Lane = Option<u32>;
+
+#[derive(Debug, Default)]
+struct Queue {
+    items: VecDeque<Item>,
+    under_way: usize,
+    last_arrival: Duration,
+    /// Items on no lane that have to arrive before: a lane is opened by the peer, when it has read what makes the link active.
+    after: u64,
+    sent: u64,
 }
 
 /// A connection.
@@ -174,6 +188,7 @@ impl Network {
         now: Duration,
         id: ConnectionId,
         side: Side,
+        lane: Lane,
         item: Item,
     ) -> Option<Duration> {
         let connection = self.connections.get_mut(&id)?;
@@ -190,9 +205,24 @@ impl Network {
         if self.plan.lossy.is_some_and(|one_in| self.rng.random_ratio(1, one_in)) {
             delay += self.rng.random_range(RETRANSMIT.0..RETRANSMIT.1);
         }
-        pipe.last_arrival = pipe.last_arrival.max(pipe.free_at + delay);
-        pipe.items.push_back(item);
-        Some(pipe.last_arrival)
+        let mut arrival = pipe.free_at + delay;
+        if matches!(item, Item::Close) {
+            arrival = pipe.lanes.values().map(|queue| queue.last_arrival).fold(arrival, Duration::max);
+        }
+        let after = pipe.lanes.get(&None).map_or(0, |queue| queue.sent);
+        let queue = pipe.lanes.entry(lane).or_insert_with(|| Queue { after, ..Queue::default() });
+        queue.last_arrival = queue.last_arrival.max(arrival);
+        queue.under_way += item.bytes();
+        queue.sent += 1;
+        queue.items.push_back(item);
+        Some(queue.last_arrival)
+    }
+
+    /// Whether there is room for another frame on a lane, if there are lanes, and there [is any](Self::has_room).
+    pub(super) fn has_lane_room(&self, id: ConnectionId, side: Side, lane: u32) -> bool {
+        let Some(connection) = self.connections.get(&id).filter(|_| self.plan.lanes) else { return true };
+        let queue = connection.end(side).pipe.lanes.get(&Some(lane));
+        queue.is_none_or(|queue| queue.under_way < self.plan.window / 4)
     }
 
     /// Whether there is room for another frame.
@@ -217,6 +247,7 @@ impl Network {
         now: Duration,
         id: ConnectionId,
         side: Side,
+        lane: Lane,
     ) -> Result<Option<Item>, Duration> {
         let Some(connection) = self.connections.get_mut(&id) else { return Ok(None) };
         let ends = (connection.end(side).host, connection.end(side.other()).host);
@@ -224,8 +255,14 @@ impl Network {
             return Err(now + self.rng.random_range(RETRANSMIT.0..RETRANSMIT.1));
         }
         let pipe = &mut connection.end_mut(side).pipe;
-        let Some(item) = pipe.items.pop_front() else { return Ok(None) };
+        let Some(queue) = pipe.lanes.get_mut(&lane) else { return Ok(None) };
+        if lane.is_some() && pipe.arrived < queue.after {
+            return Err(now + self.rng.random_range(RETRANSMIT.0..RETRANSMIT.1));
+        }
+        let Some(item) = queue.items.pop_front() else { return Ok(None) };
+        queue.under_way -= item.bytes();
         pipe.under_way -= item.bytes();
+        pipe.arrived += u64::from(lane.is_none());
         pipe.progress_at = now;
         connection.end_mut(side.other()).heard_at = now;
         Ok(Some(item))

@@ -57,6 +57,8 @@ pub(super) struct Plan {
     pub(super) delay: (Duration, Duration),
     /// One frame in so many is lost at first and comes late.
     pub(super) lossy: Option<u32>,
+    /// Connections have lanes, each with an order of its own, as with QUIC.
+    pub(super) lanes: bool,
     /// Bytes under way in one direction of a connection.
     pub(super) window: usize,
     /// Between two operations in the whole cluster, on average.
@@ -104,6 +106,8 @@ impl Plan {
             skew: Duration::from_millis(*pick(rng, &[0, 0, 100, 2_000])),
             delay: if far { (millis(10), millis(100)) } else { (micros(100), millis(1)) },
             lossy: rng.random_bool(0.3).then(|| rng.random_range(20..500)),
+            // Not of `rng`, so that all else of a seed is as it was before there were lanes.
+            lanes: SmallRng::seed_from_u64(seed ^ 0x6c61_6e65).random_bool(0.5),
             window: *pick(rng, &[4 << 10, 64 << 10, 1 << 20]),
             pause: millis(*pick(rng, &[5, 20, 50, 200])),
             keys: *pick(rng, &[8, 40, 150]),

@@ -16,7 +16,7 @@ use tempfile::TempDir;
 
 use super::faults::Fault;
 use super::host::Machine;
-use super::network::{ConnectionId, Host, Network, Side};
+use super::network::{ConnectionId, Host, Lane, Network, Side};
 use super::plan::{HOSTS_MAX, Plan};
 use super::truth::{Truth, spread};
 
@@ -40,7 +40,7 @@ const BURST: usize = 300;
 #[derive(Clone, Debug, Hash)]
 enum Event {
     Wake(Host, u64),
-    Arrive(ConnectionId, Side),
+    Arrive(ConnectionId, Side, Lane),
     DialTimeout(ConnectionId),
     /// Time to look whether an end has been silent for too long.
     Silence(ConnectionId, Side),
@@ -193,7 +193,7 @@ impl World {
                     self.touch(host);
                 }
             }
-            Event::Arrive(id, side) => self.arrive(id, side)?,
+            Event::Arrive(id, side, lane) => self.arrive(id, side, lane)?,
             Event::DialTimeout(id) => self.dial_timeout(id),
             Event::Silence(id, side) => self.silence(id, side),
             Event::Linger(id, side) => self.gone(id, side, None),

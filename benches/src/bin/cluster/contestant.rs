@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use crate::options::{Options, Transport};
 use crate::process::Stopped;
+use crate::way::Loss;
 
 /// Longer than anything takes that is under way, on a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
@@ -22,6 +23,7 @@ pub(crate) struct Setup {
     pub(crate) certificates: Certificates,
     pub(crate) transport: Transport,
     pub(crate) processes: bool,
+    pub(crate) loss: Option<Loss>,
     /// Records that its tables have room for.
     pub(crate) records: u32,
 }
@@ -40,7 +42,7 @@ impl Setup {
             std::fs::write(file(name), text).with_context(|| format!("cannot write {name}"))?;
         }
         let Options { transport, processes, .. } = *options;
-        Ok(Self { folder, certificates, transport, processes, records })
+        Ok(Self { folder, certificates, transport, processes, loss: options.loss(), records })
     }
 
     pub(crate) fn folder(&self) -> &Path {
@@ -71,6 +73,12 @@ pub(crate) trait Cluster {
 
     /// Starts one more node, empty, and waits until it has every record of the others.
     fn join(&mut self, records: u64) -> Result<()>;
+
+    /// Starts one more node, empty. Until it has every record of the first, a session there is written again and again; answers with the microseconds until
+    /// the new node knew of each.
+    fn join_watched(&mut self, _records: u64) -> Result<Vec<f64>> {
+        bail!("only nodes of ours can be watched while they join")
+    }
 
     /// Whether every node has all that was written on the first.
     fn is_settled(&mut self) -> Result<bool>;

@@ -16,6 +16,7 @@ mod redis;
 mod report;
 mod scenario;
 mod usage;
+mod way;
 
 use std::process::ExitCode;
 

@@ -1,11 +1,13 @@
 //! What can be asked for on the command line.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::{Result, bail};
 use clap::{Parser, ValueEnum};
 
 use crate::scenario::Scenario;
+use crate::way::Loss;
 
 /// Measures clusters on this machine: how soon a write is everywhere, how much a node can push, how fast a new node is
 /// useful, what it costs in bytes and processor time, and how that grows with nodes.
@@ -24,6 +26,12 @@ pub(crate) struct Options {
     /// How our nodes and the peer's talk
     #[arg(long, value_enum, default_value = "tls")]
     pub(crate) transport: Transport,
+    /// Packets of a thousand that are lost between our nodes
+    #[arg(long, value_name = "N", default_value = "0", value_parser = clap::value_parser!(u32).range(0..=500))]
+    loss: u32,
+    /// Milliseconds from one of our nodes to another
+    #[arg(long, value_name = "N", default_value = "0", value_parser = clap::value_parser!(u32).range(0..=500))]
+    delay: u32,
     /// Our nodes are `sync-node` processes; without it, they are embedded in this one, each with threads of its own
     #[arg(long)]
     pub(crate) processes: bool,
@@ -85,17 +93,36 @@ pub(crate) enum Transport {
     Quic,
 }
 
+impl Transport {
+    /// An address as our nodes take it.
+    pub(crate) fn address(self, address: &str) -> String {
+        match self {
+            Self::Tls | Self::Plain => address.to_owned(),
+            Self::Quic => format!("quic://{address}"),
+        }
+    }
+}
+
 impl Options {
     /// What no type of an option can say.
     pub(crate) fn check(&self) -> Result<()> {
-        if self.transport == Transport::Quic {
-            bail!("this build of sync-node has no QUIC to measure; use --transport tls or plain");
+        if self.transport == Transport::Quic && self.peer.is_some() {
+            bail!(
+                "a peer has no QUIC to be measured with; leave --peer out, or use --transport tls or plain"
+            );
         }
         Ok(())
     }
 
     pub(crate) fn scenarios(&self) -> Vec<Scenario> {
         if self.scenario.is_empty() { Scenario::usual() } else { self.scenario.clone() }
+    }
+
+    /// What is wrong with the ways between our nodes, if anything.
+    pub(crate) fn loss(&self) -> Option<Loss> {
+        let share = f64::from(self.loss) / 1_000.0;
+        let delay = Duration::from_millis(self.delay.into());
+        (self.loss > 0 || self.delay > 0).then_some(Loss { share, delay })
     }
 
     pub(crate) fn runs(&self) -> u32 {

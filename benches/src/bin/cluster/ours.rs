@@ -10,12 +10,16 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
 use benches::{limit_zone_size, session_zone_size, zone_size};
+use rand::rngs::SmallRng;
+use rand::{Rng, SeedableRng};
 use sync_store::{
     Check, Clock, Delay, Expiry, KeyvalZone, LimitZone, Origin, Replica, StickyZone, SystemClock,
 };
+use tokio::time::Instant;
 
 use crate::contestant::{Cluster, Counter, Kind, PATIENCE, Prober, Setup, Writer, value, wait_until};
 use crate::process::Stopped;
+use crate::way::Way;
 use daemon::Daemon;
 use embedded::Embedded;
 
@@ -27,6 +31,8 @@ const RATE: &str = "1r/d";
 /// More requests than a run counts.
 const BURST: u64 = 100_000;
 const CLIENT: &str = "client";
+/// Writes that are watched where a node has nothing to take over.
+const WATCHED_IDLE: usize = 500;
 const PROBE: &str = "probe-0000000000";
 
 /// A node, however it runs.
@@ -119,12 +125,14 @@ impl Sizes {
 struct Ours<'a> {
     setup: &'a Setup,
     members: Vec<Member>,
+    /// The ways to the members, if they are not the shortest.
+    ways: Vec<Way>,
 }
 
 /// Starts so many nodes and waits until each sees all others.
 pub(crate) fn start(setup: &Setup, nodes: u32) -> Result<Box<dyn Cluster + '_>> {
     let members = (0..nodes).map(|number| Member::start(setup, number, setup.records));
-    let mut ours = Ours { setup, members: members.collect::<Result<_>>()? };
+    let mut ours = Ours { setup, members: members.collect::<Result<_>>()?, ways: Vec::new() };
     ours.introduce()?;
     Ok(Box::new(ours))
 }
@@ -132,16 +140,29 @@ pub(crate) fn start(setup: &Setup, nodes: u32) -> Result<Box<dyn Cluster + '_>> 
 impl Ours<'_> {
     /// Tells every node of all nodes, and waits until they have joined.
     fn introduce(&mut self) -> Result<()> {
-        let addresses: Vec<String> = self.members.iter().map(Member::address).collect();
-        for (number, member) in self.members.iter_mut().enumerate() {
-            let others = addresses.iter().enumerate().filter(|(other, _)| *other != number);
-            member.set_peers(&others.map(|(_, address)| address.clone()).collect::<Vec<_>>())?;
-        }
+        self.tell_peers()?;
         let expected = self.members.len() as u64 - 1;
         for member in &mut self.members {
             wait_until("nodes to find each other", Duration::from_millis(1), || {
                 Ok(member.online()? == Some(expected))
             })?;
+        }
+        Ok(())
+    }
+
+    fn tell_peers(&mut self) -> Result<()> {
+        let mut addresses: Vec<String> = self.members.iter().map(Member::address).collect();
+        if let Some(loss) = self.setup.loss {
+            let transport = self.setup.transport;
+            for address in &addresses[self.ways.len()..] {
+                let to = address.trim_start_matches("quic://").parse().context("the address of a node")?;
+                self.ways.push(Way::start(transport, to, loss)?);
+            }
+            addresses = self.ways.iter().map(|way| transport.address(&way.address().to_string())).collect();
+        }
+        for (number, member) in self.members.iter_mut().enumerate() {
+            let others = addresses.iter().enumerate().filter(|(other, _)| *other != number);
+            member.set_peers(&others.map(|(_, address)| address.clone()).collect::<Vec<_>>())?;
         }
         Ok(())
     }
@@ -198,6 +219,39 @@ impl Cluster for Ours<'_> {
         let last = self.last()?;
         let has_all = || Ok(last.pairs.stats().records >= records);
         wait_until("the new node to have every record", Duration::from_micros(200), has_all)
+    }
+
+    fn join_watched(&mut self, records: u64) -> Result<Vec<f64>> {
+        let number = self.members.len() as u32;
+        self.members.push(Member::start(self.setup, number, self.setup.records)?);
+        self.tell_peers()?;
+        let (first, last) = (self.first()?, self.last()?);
+        let (from, to) = (Arc::clone(&first.sessions), Arc::clone(&last.sessions));
+        let received = || last.pairs.stats().records;
+        let session = |number: u32| format!("hot-{number:012}");
+        let mut random = SmallRng::seed_from_u64(1);
+        let mut micros = Vec::new();
+        for number in 0.. {
+            let done = if records == 0 { micros.len() >= WATCHED_IDLE } else { received() >= records };
+            if done {
+                break;
+            }
+            std::thread::sleep(Duration::from_micros(random.random_range(500..2_000)));
+            let begun = Instant::now();
+            from.learn(session(number), benches::SERVER, SystemClock.now())?;
+            while to.peek(session(number), SystemClock.now()).is_none() {
+                if begun.elapsed() > PATIENCE {
+                    return Err(anyhow!("a session was not seen on the new node within {PATIENCE:?}"));
+                }
+                // Not as a single probe, which waits without giving way: both nodes have all processors to themselves here.
+                std::thread::sleep(Duration::from_micros(10));
+            }
+            // The first waits until the node is connected.
+            if number > 0 {
+                micros.push(begun.elapsed().as_secs_f64() * 1e6);
+            }
+        }
+        Ok(micros)
     }
 
     fn is_settled(&mut self) -> Result<bool> {

@@ -7,6 +7,7 @@ mod join;
 mod limits;
 mod load;
 mod mixed;
+mod priority;
 mod throughput;
 
 use std::time::Duration;
@@ -36,6 +37,8 @@ pub(crate) enum Scenario {
     Mixed,
     /// A cluster with nothing to do: what it costs; ours only
     Idle,
+    /// From a write in one zone until a node answers with it that takes over the records of another meanwhile; ours only
+    Priority,
 }
 
 impl Scenario {
@@ -54,6 +57,7 @@ impl Scenario {
             Self::LimitAccuracy => "limit-accuracy",
             Self::Mixed => "mixed",
             Self::Idle => "idle",
+            Self::Priority => "priority",
         }
     }
 
@@ -66,7 +70,7 @@ impl Scenario {
     }
 
     pub(crate) fn has_peer(self) -> bool {
-        self != Self::Idle
+        !matches!(self, Self::Idle | Self::Priority)
     }
 
     pub(crate) fn run(self, setup: &Setup, start: &Start, options: &Options) -> Result<Figures> {
@@ -78,6 +82,7 @@ impl Scenario {
             Self::LimitAccuracy => limits::run(setup, start, options),
             Self::Mixed => mixed::run(setup, start, options),
             Self::Idle => idle::run(setup, start, options),
+            Self::Priority => priority::run(setup, start),
         }
     }
 }

@@ -27,7 +27,7 @@ pub(super) fn nginx(api: &Api) -> Value {
     json!({
         "version": env!("CARGO_PKG_VERSION"),
         "build": env!("CARGO_PKG_NAME"),
-        "address": api.node().listening().map(ToString::to_string).unwrap_or_default(),
+        "address": api.node().listening().first().map(ToString::to_string).unwrap_or_default(),
         "generation": api.inner.generation.load(Ordering::Relaxed),
         "load_timestamp": timestamp(loaded_at),
         "timestamp": timestamp(api.node().now()),
@@ -133,7 +133,7 @@ fn limit_counters(zone: &LimitZone) -> Value {
 
 /// Whether the node has anybody to synchronize with; in NGINX, whether `zone_sync` is configured.
 pub(super) fn synchronizes(api: &Api) -> bool {
-    api.node().listening().is_some() || !api.node().status().peers.is_empty()
+    !api.node().listening().is_empty() || !api.node().status().peers.is_empty()
 }
 
 pub(super) fn zone_sync(api: &Api) -> Result<Value, Problem> {

@@ -11,13 +11,18 @@ use sync_store::Origin;
 use std::hash::Hash;
 
 use super::{Event, LINGER, TIMEOUT, World};
-use crate::simulation::network::{Connection, ConnectionId, Host, Item, Phase, Side};
+use crate::simulation::network::{Connection, ConnectionId, Host, Item, Lane, Phase, Side};
 use crate::simulation::plan::HOSTS_MAX;
 
 impl World {
     pub(super) fn send(&mut self, id: ConnectionId, side: Side, item: Item) {
-        if let Some(at) = self.network.send(self.now, id, side, item) {
-            self.plan_at(at, Event::Arrive(id, side));
+        self.send_on(id, side, None, item);
+    }
+
+    pub(super) fn send_on(&mut self, id: ConnectionId, side: Side, lane: Lane, item: Item) {
+        let lane = lane.filter(|_| self.plan.lanes);
+        if let Some(at) = self.network.send(self.now, id, side, lane, item) {
+            self.plan_at(at, Event::Arrive(id, side, lane));
         }
     }
 
@@ -81,12 +86,12 @@ impl World {
     }
 
     /// What `from` sent arrives at the other end.
-    pub(super) fn arrive(&mut self, id: ConnectionId, from: Side) -> Result<(), String> {
-        let item = match self.network.arrive(self.now, id, from) {
+    pub(super) fn arrive(&mut self, id: ConnectionId, from: Side, lane: Lane) -> Result<(), String> {
+        let item = match self.network.arrive(self.now, id, from, lane) {
             Ok(Some(item)) => item,
             Ok(None) => return Ok(()),
             Err(again) => {
-                self.plan_at(again, Event::Arrive(id, from));
+                self.plan_at(again, Event::Arrive(id, from, lane));
                 return Ok(());
             }
         };

@@ -55,8 +55,10 @@ impl World {
         let moment = self.machines[host].moment(self.now);
         while self.network.has_room(id, side) {
             let node = self.machines[host].node.as_mut();
-            let Some(frame) = node.and_then(|node| node.poll_transmit(moment, link)) else { return false };
-            self.send(id, side, Item::Frame(frame));
+            let has_room = |lane| self.network.has_lane_room(id, side, lane);
+            let next = node.and_then(|node| node.poll_transmit(moment, link, &has_room));
+            let Some((lane, frame)) = next else { return false };
+            self.send_on(id, side, lane, Item::Frame(frame));
         }
         true
     }

@@ -35,7 +35,7 @@ impl Embedded {
         // The first to touch a page waits for the kernel to clear it, two megabytes at a time.
         let region = || Region::anonymous().prefault(true);
         let builder = Node::builder(format!("node-{number}"))
-            .listen("127.0.0.1:0".parse().context("the address")?)
+            .listen(setup.transport.address("127.0.0.1:0").parse().context("the address")?)
             .keyval(KeyvalZone::builder(PAIRS).size(sizes.pairs).region(region()))
             .sticky(StickyZone::builder(SESSIONS).size(sizes.sessions).region(region()))
             .limit(LimitZone::builder(LIMITS).size(sizes.limits).rate(rate).region(region()));
@@ -60,7 +60,7 @@ impl Embedded {
     }
 
     pub(super) fn address(&self) -> String {
-        self.node.listening().map_or_else(String::new, ToString::to_string)
+        self.node.listening().first().map_or_else(String::new, ToString::to_string)
     }
 
     pub(super) fn set_peers(&self, addresses: &[String]) -> Result<()> {
