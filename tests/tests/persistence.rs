@@ -321,7 +321,11 @@ impl Forgetful {
 
     fn config(&self, name: &str) -> Config {
         let file = self.0.directory().join(format!("{name}.keyval"));
-        Config { zones: zone(&file, "tombstone_retention = \"2s\""), ..self.0.config(name) }
+        // Silent peers are given up soon enough for a test to see it.
+        let zone_sync =
+            ["timeout = \"3s\"", "connect_timeout = \"3s\"", "connect_retry_interval = \"100ms\""];
+        let zone_sync = zone_sync.map(str::to_owned).to_vec();
+        Config { zones: zone(&file, "tombstone_retention = \"2s\""), zone_sync, ..self.0.config(name) }
     }
 
     fn start(&self, name: &str) -> Node {
