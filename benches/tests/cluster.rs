@@ -94,6 +94,11 @@ fn our_nodes_alone() {
 }
 
 #[test]
+fn our_nodes_over_quic() {
+    check(&["--nodes", "2", "--transport", "quic"], false);
+}
+
+#[test]
 fn beside_redis() {
     check(&["--peer", "redis", "--nodes", "3"], true);
 }
@@ -112,7 +117,7 @@ fn what_is_not_possible_is_said() {
         let errors = String::from_utf8_lossy(&output.stderr);
         assert!(!output.status.success() && errors.contains(words), "{arguments:?}: {errors}");
     };
-    refused(&["--transport", "quic"], "--transport tls");
+    refused(&["--transport", "quic", "--peer", "redis"], "QUIC");
     refused(&["--records", "1"], "--records");
     refused(&["--scenario", "absent"], "possible values");
     let output = Command::new(env!("CARGO_BIN_EXE_cluster"))

@@ -13,7 +13,7 @@ use sync_proto::wire::frame::Kind;
 use sync_proto::wire::refuse::Code;
 use sync_proto::wire::{Acknowledge, CatchUpEnd, Goodbye, Heartbeat, Hello, Request, ZoneAcknowledge};
 use sync_proto::{BatchView, CatchUpView, Message, RowRef, encode};
-use sync_store::{Applied, Error as StoreError, Record, Replica, VersionVector};
+use sync_store::{Applied, Error as StoreError, Record, Replica, VersionVector, ZoneKind};
 
 use super::clock_offset::{ClockOffset, Measured};
 use super::handshake::{self, Peer};
@@ -21,7 +21,7 @@ use super::repair::LinkId;
 use super::{LinkError, Now, ReplicatedZone, Shared, frame_name, known, rows, vector};
 
 /// Between two acknowledgements. One costs a system call and a wake-up on either side, as much as a small batch does, and nobody
-/// waits for the second of a millisecond.
+/// waits for the second of a millisecond. Catch-up is counted at once.
 const ACKNOWLEDGE_PAUSE: Duration = Duration::from_millis(1);
 
 /// What a frame from the peer means for the driver.
@@ -79,7 +79,7 @@ pub(crate) struct Inbound {
     clock: ClockOffset,
     heartbeat_at: Duration,
     repair_at: Duration,
-    /// Whether the vectors may have moved since the last acknowledgement, and the earliest time of the next.
+    /// Whether the vectors may have moved since the last acknowledgement, and the earliest time of the next, unless catch-up is to be counted.
     may_acknowledge: bool,
     acknowledge_at: Duration,
     /// When the latest record was applied.
@@ -211,7 +211,18 @@ impl Inbound {
                 _ => Some(Ahead { from_seq_excluded, through_seq }),
             };
         }
+        // States that were sent by others contain it: its debts are counted.
+        let is_contained = replica.kind() == ZoneKind::Limit
+            && from_seq_excluded <= covered
+            && through_seq <= shared.repair.lock().contained(id, from);
         let applied = apply(&shared.zones[id], batch.rows(from.raw()), |replica, rows| {
+            if is_contained {
+                let applied = replica.apply_states(now.time, rows)?;
+                if applied.refused == 0 {
+                    replica.cover(&[(from, through_seq)].into_iter().collect());
+                }
+                return Ok(applied);
+            }
             replica.apply_batch(now.time, from, from_seq_excluded, through_seq, rows)
         });
         let is_whole = applied.as_ref().is_ok_and(|applied| applied.refused == 0);
@@ -231,8 +242,16 @@ impl Inbound {
         let Some(from) = self.peer.as_ref().map(|p| p.origin) else { return Ok(()) };
         let shared = Arc::clone(&self.shared);
         self.catch_up_frames += 1;
+        let link_id = self.link;
         let Some((link, id)) = self.zone(catch_up.zone(), "catch-up")? else { return Ok(()) };
         link.brought_uncovered = true;
+        if shared.zones[id].replica.kind() == ZoneKind::Limit && catch_up.request() == 0 {
+            let ours = shared.zones[id].replica.vector();
+            // Whoever knows nothing of a peer is sent all that it has; otherwise only what it has changed.
+            if ours.get(from) == 0 {
+                shared.repair.lock().contains(id, link_id, &ours);
+            }
+        }
         let applied = apply(&shared.zones[id], catch_up.rows(from.raw()), |replica, rows| {
             replica.apply_states(now.time, rows)
         })?;
@@ -240,7 +259,7 @@ impl Inbound {
         if applied.applied > 0 {
             self.applied_at = Some(now.elapsed);
         }
-        shared.repair.lock().progress(id, self.link, catch_up.request(), from, now.elapsed);
+        shared.repair.lock().progress(id, link_id, catch_up.request(), from, now.elapsed);
         Ok(())
     }
 
@@ -319,9 +338,12 @@ impl Inbound {
         if let Some(frame) = self.control.pop_front() {
             return Some(frame);
         }
-        if now.elapsed < self.acknowledge_at || !std::mem::take(&mut self.may_acknowledge) {
+        // The dialler sends more of a catch-up only as it is counted.
+        let is_awaited = self.catch_up_frames > self.acknowledged_frames;
+        if !is_awaited && !(self.may_acknowledge && now.elapsed >= self.acknowledge_at) {
             return None;
         }
+        self.may_acknowledge = false;
         let acknowledgement = self.acknowledgement()?;
         self.acknowledge_at = now.elapsed + ACKNOWLEDGE_PAUSE;
         Some(acknowledgement)

@@ -61,6 +61,8 @@ struct ZoneRepair {
     answered: VersionVector,
     /// Through where the vector went by what the origin itself sent, for origins of which it went further by what others claimed.
     first_hand: HashMap<Origin, u64>,
+    /// Of a limit zone: through where of an origin the states that were applied contain what it admitted, as far as that goes beyond the vector.
+    contained: HashMap<Origin, u64>,
     orphans: Orphans,
     /// Records under dots of this origin came from a file and may have been removed by the cluster since: they are adopted only when that is known.
     doubtful: Option<Origin>,
@@ -132,6 +134,7 @@ impl Repair {
     ) -> u64 {
         let zone = &mut self.zones[zone];
         let first_hand = zone.first_hand.remove(&origin);
+        zone.contained.entry(origin).and_modify(|through| *through = published_seq.min(*through));
         // An older link of the origin may have brought more since it said so.
         let may_be_behind = zone.heard.iter().any(|(&id, h)| h.from == origin && id != link);
         let left = match first_hand {
@@ -218,6 +221,25 @@ impl Repair {
                 missing.since = now;
             }
         }
+    }
+
+    /// A peer of which nothing was known has sent states of a limit zone of which `ours` is known: they contain what the peer knows. What comes of that as debts must
+    /// not be added. Of an origin that is connected no more is believed than it says itself.
+    pub(crate) fn contains(&mut self, zone: usize, link: LinkId, ours: &VersionVector) {
+        let ZoneRepair { heard, contained, .. } = &mut self.zones[zone];
+        contained.retain(|&origin, &mut through| through > ours.get(origin));
+        let Some(sender) = heard.get(&link) else { return };
+        for (origin, _, through) in ours.lacks(&sender.vector).filter(|&(origin, ..)| origin != sender.from) {
+            let itself = heard.values().filter(|h| h.from == origin).map(|h| h.vector.get(origin)).max();
+            let through = itself.map_or(through, |published| published.min(through));
+            let known = contained.entry(origin).or_insert(through);
+            *known = through.max(*known);
+        }
+    }
+
+    /// Through where of an origin states that were applied contain what it admitted; 0 if they do not say.
+    pub(crate) fn contained(&self, zone: usize, origin: Origin) -> u64 {
+        self.zones[zone].contained.get(&origin).copied().unwrap_or_default()
     }
 
     /// A request has been answered to its end. Answers whom the peer may speak for: those it was asked about and who are not connected by now;

@@ -16,6 +16,7 @@ use super::outbound::{self, Outbound};
 use super::*;
 
 mod allocations;
+mod limits;
 
 const START: Time = Time::from_millis(1_700_000_000_000);
 
@@ -328,43 +329,6 @@ fn records_of_a_departed_origin_come_from_one_of_the_others() {
     assert_eq!(net.nodes[2].keyval.len(net.now().time), 1000);
     let to_new: usize = net.links.iter().filter(|l| l.to == 2).map(|l| l.bytes).sum();
     assert!(to_new < 1000 * (8 + 23 + 25) + 20_000, "{to_new} bytes for 1000 records of 31");
-}
-
-#[test]
-fn spent_limits_survive_the_replacement_of_every_node() {
-    let mut net = three();
-    net.settle();
-    assert_eq!(net.admitted(0, "client", 20), 20);
-    assert_eq!(net.admitted(1, "client", 20), 20);
-    for replacement in 0..3 {
-        quiesce(&mut net);
-        net.cut(replacement);
-        net.nodes[replacement] = node(10 + replacement as u64);
-        net.mesh();
-        quiesce(&mut net);
-    }
-    let left = net.admitted(1, "client", 100);
-    assert_eq!(left, 100 - 40);
-}
-
-/// The log of the one still has all it published, that of the other does not: a new node is sent debts that the state from the other contains.
-#[test]
-fn a_new_node_does_not_count_again_what_it_was_told_as_a_state() {
-    let mut net = Net::new(vec![node(1), node(2)]);
-    net.mesh();
-    quiesce(&mut net);
-    assert_eq!(net.admitted(0, "client", 30), 30);
-    for _ in 0..10 {
-        assert_eq!(net.admitted(1, "client", 1), 1);
-        net.step(usize::MAX).expect("no link fails");
-    }
-    quiesce(&mut net);
-    net.nodes.push(node(3));
-    net.connect(1, 2);
-    quiesce(&mut net);
-    net.mesh();
-    quiesce(&mut net);
-    assert_eq!(net.admitted(2, "client", 100), 100 - 40);
 }
 
 /// Lets one second pass, in which repair has its time.
