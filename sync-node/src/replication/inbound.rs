@@ -340,7 +340,8 @@ impl Inbound {
         }
         // The dialler sends more of a catch-up only as it is counted.
         let is_awaited = self.catch_up_frames > self.acknowledged_frames;
-        if !is_awaited && !(self.may_acknowledge && now.elapsed >= self.acknowledge_at) {
+        let is_due = self.may_acknowledge && now.elapsed >= self.acknowledge_at;
+        if !(is_awaited || is_due) {
             return None;
         }
         self.may_acknowledge = false;
