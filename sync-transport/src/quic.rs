@@ -148,7 +148,9 @@ impl Bound {
             // As much as the system allows; with less, more is sent again.
             let _ = SockRef::from(&socket).set_recv_buffer_size(SOCKET_BUFFER);
             let runtime = Arc::new(TokioRuntime);
-            Endpoint::new(EndpointConfig::new(reset_key), Some(config.clone()), socket, runtime)
+            let mut endpoint = EndpointConfig::new(reset_key);
+            endpoint.cid_generator(|| Box::new(crypto::ConnectionIds));
+            Endpoint::new(endpoint, Some(config.clone()), socket, runtime)
         };
         let endpoint = bind().map_err(|source| Error::Bind { address: address.clone(), source })?;
         Ok(Self { endpoint, config })

@@ -5,9 +5,11 @@
 
 use std::fmt;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use aws_lc_rs::hmac;
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
+use quinn::{ConnectionId, ConnectionIdGenerator};
 use rustls::client::Resumption;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256;
@@ -22,6 +24,8 @@ use crate::tls::Loaded;
 use crate::{Address, TlsConfig, TlsVersion};
 
 const NO_TLS13: &str = "QUIC needs TLSv1.3, which `protocols` leaves out";
+/// Bytes of a connection's name, as many as quinn's have.
+const CONNECTION_ID_LENGTH: usize = 8;
 const NO_TLS: &str = "QUIC needs certificates, and this side is set to plain text (ssl = false)";
 
 /// TLS, which QUIC is never without.
@@ -37,6 +41,25 @@ pub(super) fn required<'a>(
 pub(crate) fn reset_key(private_key: &[u8]) -> hmac::Key {
     let key = hmac::Key::new(hmac::HMAC_SHA256, private_key);
     hmac::Key::new(hmac::HMAC_SHA256, hmac::sign(&key, b"stateless resets of zonesync").as_ref())
+}
+
+/// Names of connections. quinn's own are signed with a key that each start makes anew, and what has another signature gets no answer: who
+/// starts again could tell nobody that a connection is gone.
+#[derive(Debug)]
+pub(super) struct ConnectionIds;
+
+impl ConnectionIdGenerator for ConnectionIds {
+    fn generate_cid(&mut self) -> ConnectionId {
+        ConnectionId::new(&rand::random::<[u8; CONNECTION_ID_LENGTH]>())
+    }
+
+    fn cid_len(&self) -> usize {
+        CONNECTION_ID_LENGTH
+    }
+
+    fn cid_lifetime(&self) -> Option<Duration> {
+        None
+    }
 }
 
 /// What the verifier of one handshake has refused the peer for.
