@@ -34,7 +34,7 @@ fuzz_target!(|input: Input| {
     let bodies = input.before.iter().take(3).map(Say::body).chain([greeting.into()]);
     for body in bodies {
         node.handle_frame(now, link, Some(body));
-        while let Some(frame) = node.poll_transmit(now, link) {
+        while let Some((_, frame)) = node.poll_transmit(now, link, &|_| true) {
             hellos += usize::from(matches!(look_at_sent(&frame), Message::Hello(_)));
         }
     }

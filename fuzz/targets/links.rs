@@ -86,7 +86,7 @@ impl World {
         }
         for link in self.node.take_woken() {
             for _ in 0..FRAMES_MAX {
-                let Some(frame) = self.node.poll_transmit(now, link) else { break };
+                let Some((_, frame)) = self.node.poll_transmit(now, link, &|_| true) else { break };
                 look_at_sent(&frame);
             }
         }
