@@ -98,6 +98,23 @@ pub struct Applied {
     pub refused: usize,
 }
 
+/// What became of one of them.
+pub(crate) enum Outcome {
+    Applied,
+    Superseded,
+    Refused,
+}
+
+impl Applied {
+    pub(crate) fn add(&mut self, outcome: &Outcome) {
+        match outcome {
+            Outcome::Applied => self.applied += 1,
+            Outcome::Superseded => self.superseded += 1,
+            Outcome::Refused => self.refused += 1,
+        }
+    }
+}
+
 /// Figures of a zone. Counts since creation unless they say "now".
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]

@@ -17,16 +17,10 @@ use super::key::{LimitKey, WIRE_MAX};
 use super::runs::Due;
 use super::zone::{LimitZone, Tally};
 use crate::origins::MAX_SEQ;
+use crate::record::Outcome;
 use crate::{
     Applied, Cursor, Dot, Error, Origin, Record, Replica, State, Time, VersionVector, ZoneKind, ZoneStats,
 };
-
-/// What became of an applied row.
-enum Outcome {
-    Applied,
-    Superseded,
-    Refused,
-}
 
 impl LimitZone {
     fn publish_slot(
@@ -137,14 +131,6 @@ impl LimitZone {
     }
 }
 
-fn count(into: &mut Applied, outcome: &Outcome) {
-    match outcome {
-        Outcome::Applied => into.applied += 1,
-        Outcome::Superseded => into.superseded += 1,
-        Outcome::Refused => into.refused += 1,
-    }
-}
-
 impl Replica for LimitZone {
     fn name(&self) -> &str {
         &self.name
@@ -251,7 +237,7 @@ impl Replica for LimitZone {
                 Due::AddAndMerge => self.apply(&key, now, |view| view.add(now, tat, debt).merge(now, tat)),
                 Due::Merge => self.apply(&key, now, |view| view.merge(now, tat)),
             };
-            count(&mut applied, &outcome);
+            applied.add(&outcome);
             if applied.refused > 0 {
                 seq -= 1;
                 break;
@@ -277,7 +263,7 @@ impl Replica for LimitZone {
         let mut applied = Applied::default();
         for record in rows {
             let (key, tat, _) = self.state_of(&record, now)?;
-            count(&mut applied, &self.apply(&key, now, |view| view.merge(now, tat)));
+            applied.add(&self.apply(&key, now, |view| view.merge(now, tat)));
         }
         Ok(self.tally(applied))
     }

@@ -20,6 +20,7 @@ use std::time::Duration;
 use crate::block::{Draft, Header};
 use crate::counters::Counter;
 use crate::origins::{MAX_SEQ, PackedDot};
+use crate::record::Outcome;
 use crate::slot::Slot;
 use crate::time::Time;
 use crate::words::{Ordering, prefetch};
@@ -37,23 +38,6 @@ pub(super) struct Buffers {
     value: Vec<u8>,
     /// The slot where the next publication begins, so that none starves when frames are full.
     from: usize,
-}
-
-/// What became of a row.
-enum Outcome {
-    Applied,
-    Superseded,
-    Refused,
-}
-
-impl Outcome {
-    fn tally(&self, applied: &mut Applied) {
-        match self {
-            Self::Applied => applied.applied += 1,
-            Self::Superseded => applied.superseded += 1,
-            Self::Refused => applied.refused += 1,
-        }
-    }
 }
 
 /// A row with a state that a table can hold.
@@ -493,7 +477,7 @@ impl Table {
                 let (row, dot) = self.row(now, &record, &mut entered)?;
                 self.apply_row(now, hash, &row, dot)
             };
-            outcome.tally(&mut applied);
+            applied.add(&outcome);
             Ok(())
         });
         self.tally_applied(&applied);
@@ -574,7 +558,7 @@ impl Table {
                 });
             }
             let (row, dot) = self.row(now, record, &mut entered)?;
-            self.apply_row(now, hash, &row, dot).tally(&mut applied);
+            applied.add(&self.apply_row(now, hash, &row, dot));
             Ok(())
         });
         self.tally_applied(&applied);
