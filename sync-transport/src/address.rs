@@ -104,6 +104,16 @@ impl FromStr for Address {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self, Error> {
+        Self::parse_with(text, Transport::default())
+    }
+}
+
+impl Address {
+    /// Reads an address; `default` is the transport of one that names none.
+    ///
+    /// # Errors
+    /// [`Error::InvalidAddress`].
+    pub fn parse_with(text: &str, default: Transport) -> Result<Self, Error> {
         let whole = text;
         let invalid = |reason| Error::InvalidAddress { text: whole.to_owned(), reason };
         if let Some(path) = text.strip_prefix("unix:") {
@@ -114,7 +124,7 @@ impl FromStr for Address {
         }
         let (transport, text) = Transport::split(text);
         if let Ok(socket) = text.parse() {
-            return Ok(transport.unwrap_or_default().at(socket));
+            return Ok(transport.unwrap_or(default).at(socket));
         }
         if text.parse::<Ipv6Addr>().is_ok() {
             return Err(invalid("an IPv6 address is written in brackets, with its port: [::1]:9000"));
@@ -192,11 +202,21 @@ impl FromStr for Server {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self, Error> {
+        Self::parse_with(text, Transport::default())
+    }
+}
+
+impl Server {
+    /// Reads a server; `default` is the transport of one that names none. Names with SRV records say it themselves.
+    ///
+    /// # Errors
+    /// [`Error::InvalidServer`].
+    pub fn parse_with(text: &str, default: Transport) -> Result<Self, Error> {
         let whole = text;
         let invalid = |reason| Error::InvalidServer { text: whole.to_owned(), reason };
         let (transport, rest) = Transport::split(text);
         if text.starts_with("unix:") || rest.starts_with('[') || rest.parse::<IpAddr>().is_ok() {
-            return text.parse().map(Self::Static).map_err(|error| match error {
+            return Address::parse_with(text, default).map(Self::Static).map_err(|error| match error {
                 Error::InvalidAddress { reason, .. } => invalid(reason),
                 error => error,
             });
@@ -206,7 +226,7 @@ impl FromStr for Server {
             return Err(invalid("before host:port there may be tcp:// or quic://, nothing else"));
         }
         if let Ok(socket) = text.parse() {
-            return Ok(Self::Static(transport.unwrap_or_default().at(socket)));
+            return Ok(Self::Static(transport.unwrap_or(default).at(socket)));
         }
         if text.starts_with('_') {
             if transport.is_some() {
@@ -224,7 +244,7 @@ impl FromStr for Server {
             return Err(invalid("the port is not a number from 1 to 65535"));
         }
         let host = parse_host(host).map_err(invalid)?;
-        Ok(Self::Host { host, port, transport: transport.unwrap_or_default() })
+        Ok(Self::Host { host, port, transport: transport.unwrap_or(default) })
     }
 }
 

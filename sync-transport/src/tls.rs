@@ -45,6 +45,8 @@ pub use pattern::NamePattern;
 pub use pem::Pem;
 pub(crate) use trust::Role;
 pub use trust::Trust;
+#[cfg(feature = "quic")]
+pub(crate) use verify::signatures_by_inner;
 
 use crate::connection::TlsSession;
 use crate::{Address, Error, PeerIdentity};

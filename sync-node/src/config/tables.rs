@@ -568,11 +568,18 @@ pub(super) fn users_file(table: &mut Section<'_, '_>) -> Option<UsersFile> {
 /// Where clients of a door come in.
 pub(super) fn address(folder: &Path, value: &DeValue<'_>) -> Parsed<Address> {
     match text(value)?.parse().map_err(reason)? {
-        Address::Unix(path) => Ok(Address::Unix(folder.join(path))),
-        address @ Address::Tcp(_) => Ok(address),
         address @ Address::Quic(_) => {
             Err(format!("\"{address}\": QUIC is for `zone_sync` only; leave quic:// out"))
         }
+        address => Ok(in_folder(folder, address)),
+    }
+}
+
+/// The path of a Unix socket is relative to the folder of the file.
+fn in_folder(folder: &Path, address: Address) -> Address {
+    match address {
+        Address::Unix(path) => Address::Unix(folder.join(path)),
+        address => address,
     }
 }
 
@@ -584,39 +591,27 @@ fn transport(value: &DeValue<'_>) -> Parsed<Transport> {
     }
 }
 
-/// The text of an address in which a transport is named, if it has none of its own. Unix sockets have none, and names with SRV records say it themselves.
-fn with_transport(transport: Transport, value: &DeValue<'_>) -> Parsed<String> {
-    let text = text(value)?;
-    let has_own = text.contains("://") || text.starts_with("unix:") || text.starts_with('_');
-    Ok(if transport == Transport::Quic && !has_own { format!("quic://{text}") } else { text })
-}
-
 /// Whether this program can do what an address asks for.
-fn check_quic(text: &str, is_quic: bool) -> Parsed<()> {
+fn check_quic(address: &impl std::fmt::Display, is_quic: bool) -> Parsed<()> {
     if is_quic && cfg!(not(feature = "quic")) {
         return Err(format!(
-            "\"{text}\": QUIC needs a program that was built with the feature `quic`; use such a one, or TCP"
+            "\"{address}\": QUIC needs a program that was built with the feature `quic`; use such a one, or TCP"
         ));
     }
     Ok(())
 }
 
 fn peer_address(folder: &Path, transport: Transport, value: &DeValue<'_>) -> Parsed<Address> {
-    let text = with_transport(transport, value)?;
-    let address = text.parse().map_err(reason)?;
-    check_quic(&text, matches!(address, Address::Quic(_)))?;
-    Ok(match address {
-        Address::Unix(path) => Address::Unix(folder.join(path)),
-        address => address,
-    })
+    let address = Address::parse_with(&text(value)?, transport).map_err(reason)?;
+    check_quic(&address, matches!(address, Address::Quic(_)))?;
+    Ok(in_folder(folder, address))
 }
 
 fn server(folder: &Path, transport: Transport, value: &DeValue<'_>) -> Parsed<Server> {
-    let text = with_transport(transport, value)?;
-    let server: Server = text.parse().map_err(reason)?;
-    check_quic(&text, server.is_quic())?;
+    let server = Server::parse_with(&text(value)?, transport).map_err(reason)?;
+    check_quic(&server, server.is_quic())?;
     Ok(match server {
-        Server::Static(Address::Unix(path)) => Server::Static(Address::Unix(folder.join(path))),
+        Server::Static(address) => Server::Static(in_folder(folder, address)),
         server => server,
     })
 }

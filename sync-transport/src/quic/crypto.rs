@@ -11,22 +11,22 @@ use aws_lc_rs::hmac;
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use quinn::{ConnectionId, ConnectionIdGenerator};
 use rustls::client::Resumption;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::danger::{ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::quic::Suite;
 use rustls::server::NoServerSessionStorage;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
-use rustls::{ClientConfig, DigitallySignedStruct, DistinguishedName, Error, ServerConfig, SignatureScheme};
+use rustls::{ClientConfig, DistinguishedName, Error, ServerConfig};
 
 use super::{ALPN, no_quic};
-use crate::tls::Loaded;
+use crate::tls::{Loaded, signatures_by_inner};
 use crate::{Address, TlsConfig, TlsVersion};
 
 const NO_TLS13: &str = "QUIC needs TLSv1.3, which `protocols` leaves out";
+const NO_TLS: &str = "QUIC needs certificates, and this side is set to plain text (ssl = false)";
 /// Bytes of a connection's name, as many as quinn's have.
 const CONNECTION_ID_LENGTH: usize = 8;
-const NO_TLS: &str = "QUIC needs certificates, and this side is set to plain text (ssl = false)";
 
 /// TLS, which QUIC is never without.
 pub(super) fn required<'a>(
@@ -149,27 +149,7 @@ impl ServerCertVerifier for Keeping<dyn ServerCertVerifier> {
         self.fault.keep(verified)
     }
 
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        self.fault.keep(self.inner.verify_tls12_signature(message, cert, dss))
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        self.fault.keep(self.inner.verify_tls13_signature(message, cert, dss))
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.inner.supported_verify_schemes()
-    }
+    signatures_by_inner!(|this, verified| this.fault.keep(verified));
 }
 
 impl ClientCertVerifier for Keeping<dyn ClientCertVerifier> {
@@ -194,25 +174,5 @@ impl ClientCertVerifier for Keeping<dyn ClientCertVerifier> {
         self.fault.keep(self.inner.verify_client_cert(end_entity, intermediates, now))
     }
 
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        self.fault.keep(self.inner.verify_tls12_signature(message, cert, dss))
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        self.fault.keep(self.inner.verify_tls13_signature(message, cert, dss))
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.inner.supported_verify_schemes()
-    }
+    signatures_by_inner!(|this, verified| this.fault.keep(verified));
 }

@@ -20,6 +20,37 @@ use rustls::{
 use super::NamePattern;
 use super::identity::names;
 
+/// The methods for signatures, which both kinds of verifiers have, for one that leaves them to its `inner`; what that found goes through `$pass`.
+macro_rules! signatures_by_inner {
+    ($pass:expr) => {
+        fn verify_tls12_signature(
+            &self,
+            message: &[u8],
+            cert: &rustls::pki_types::CertificateDer<'_>,
+            dss: &rustls::DigitallySignedStruct,
+        ) -> Result<rustls::client::danger::HandshakeSignatureValid, rustls::Error> {
+            let pass: fn(&Self, Result<_, _>) -> Result<_, _> = $pass;
+            pass(self, self.inner.verify_tls12_signature(message, cert, dss))
+        }
+
+        fn verify_tls13_signature(
+            &self,
+            message: &[u8],
+            cert: &rustls::pki_types::CertificateDer<'_>,
+            dss: &rustls::DigitallySignedStruct,
+        ) -> Result<rustls::client::danger::HandshakeSignatureValid, rustls::Error> {
+            let pass: fn(&Self, Result<_, _>) -> Result<_, _> = $pass;
+            pass(self, self.inner.verify_tls13_signature(message, cert, dss))
+        }
+
+        fn supported_verify_schemes(&self) -> Vec<rustls::SignatureScheme> {
+            self.inner.supported_verify_schemes()
+        }
+    };
+}
+#[cfg(feature = "quic")]
+pub(crate) use signatures_by_inner;
+
 /// What a peer's certificate has to satisfy, whoever dials.
 pub(super) struct Rules {
     pub(super) roots: Arc<RootCertStore>,
@@ -142,27 +173,7 @@ impl ServerCertVerifier for Ruled<dyn ServerCertVerifier> {
         })
     }
 
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        self.inner.verify_tls12_signature(message, cert, dss)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        self.inner.verify_tls13_signature(message, cert, dss)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.inner.supported_verify_schemes()
-    }
+    signatures_by_inner!(|_, verified| verified);
 }
 
 impl ClientCertVerifier for Ruled<dyn ClientCertVerifier> {
@@ -181,27 +192,7 @@ impl ClientCertVerifier for Ruled<dyn ClientCertVerifier> {
         })
     }
 
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        self.inner.verify_tls12_signature(message, cert, dss)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        self.inner.verify_tls13_signature(message, cert, dss)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.inner.supported_verify_schemes()
-    }
+    signatures_by_inner!(|_, verified| verified);
 }
 
 /// Takes any certificate of a peer we dial, for `verify = false`. Signatures of the handshake are still
