@@ -323,12 +323,13 @@ async fn transmit(
 ) -> Result<bool, sync_transport::Error> {
     let mut frames = Vec::new();
     let mut lanes: BTreeMap<u32, Vec<Bytes>> = BTreeMap::new();
+    let has_lanes = sender.has_lanes();
+    let has_room = |lane| !has_lanes || sender.has_room(lane);
     let mut bytes = 0;
     while bytes < WRITE_BYTES {
-        let has_room = |lane| !sender.has_lanes() || sender.has_room(lane);
         let Some((lane, frame)) = next(&has_room) else { break };
         bytes += frame.len();
-        match lane.filter(|_| sender.has_lanes()) {
+        match lane.filter(|_| has_lanes) {
             Some(lane) => lanes.entry(lane).or_default().push(frame),
             None => frames.push(frame),
         }

@@ -113,9 +113,9 @@ pub(super) fn write(output: &mut Vec<u8>, telling: &mut Telling, data: impl Iter
     }
 }
 
-/// What says which server an entry belongs to, of the fields of a table: its name, else its number.
-pub(super) fn server_field(fields: &[Field]) -> Option<&Field> {
-    let named = |name: &str| fields.iter().find(|field| DATA_TYPES[field.number].name == name);
+/// Where among the fields of a table stands which server an entry belongs to: its name, else its number.
+pub(super) fn server_position(fields: &[Field]) -> Option<usize> {
+    let named = |name: &str| fields.iter().position(|field| DATA_TYPES[field.number].name == name);
     named("server_key").or_else(|| named("server_id"))
 }
 

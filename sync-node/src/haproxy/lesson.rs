@@ -141,7 +141,8 @@ impl Lesson {
         self.definition = Definition { number: self.definition.number, ..theirs.clone() };
         match self.subject {
             Subject::Sessions(..) => {
-                self.definition.fields = entry::server_field(&theirs.fields).copied().into_iter().collect();
+                self.definition.fields =
+                    entry::server_position(&theirs.fields).map(|at| theirs.fields[at]).into_iter().collect();
             }
             Subject::Sums { .. } => self.definition.fields.retain(Field::is_summable),
         }

@@ -207,8 +207,7 @@ impl Session {
         let definition = &theirs.definition;
         let learned = match &theirs.role {
             Some(Role::Sessions(zone, servers)) => {
-                let field = entry::server_field(&definition.fields);
-                let at = definition.fields.iter().position(|other| Some(other) == field);
+                let at = entry::server_position(&definition.fields);
                 let server = match at.and_then(|at| data[at].first()) {
                     Some(Datum::Server(server)) => server.as_deref(),
                     Some(Datum::Number(number)) => servers.name(*number),
@@ -290,7 +289,7 @@ fn fits(role: &Role, definition: &Definition, peer: &str) -> bool {
     let (fits, lacks) = match role {
         Role::Sessions(_, servers) => (
             has(|form| form == Form::Server)
-                || (!servers.is_empty() && entry::server_field(&definition.fields).is_some()),
+                || (!servers.is_empty() && entry::server_position(&definition.fields).is_some()),
             "server_key; use it in a rule `stick`, add `store server_key`, or say in `servers` which server has which server_id",
         ),
         Role::Counters(_) | Role::Sums { .. } => (

@@ -134,7 +134,9 @@ impl Repair {
     ) -> u64 {
         let zone = &mut self.zones[zone];
         let first_hand = zone.first_hand.remove(&origin);
-        zone.contained.entry(origin).and_modify(|through| *through = published_seq.min(*through));
+        if let Some(through) = zone.contained.get_mut(&origin) {
+            *through = published_seq.min(*through);
+        }
         // An older link of the origin may have brought more since it said so.
         let may_be_behind = zone.heard.iter().any(|(&id, h)| h.from == origin && id != link);
         let left = match first_hand {
