@@ -104,12 +104,7 @@ impl Connector {
 
 async fn dial(address: &Address) -> std::io::Result<Socket> {
     match address {
-        Address::Tcp(address) => {
-            let stream = TcpStream::connect(address).await?;
-            // Frames are gathered before they are sent; the kernel has nothing to add to that.
-            stream.set_nodelay(true)?;
-            Ok(Socket::Tcp(stream))
-        }
+        Address::Tcp(address) => Socket::tcp(TcpStream::connect(address).await?),
         Address::Unix(path) => UnixStream::connect(path).await.map(Socket::Unix),
         // Dialled elsewhere: it has no byte stream.
         Address::Quic(_) => Err(std::io::ErrorKind::Unsupported.into()),

@@ -157,10 +157,9 @@ impl Listener {
         loop {
             let accepted = match &self.socket {
                 Bound::Tcp(listener) => listener.accept().await.and_then(|(stream, peer)| {
-                    stream.set_nodelay(true)?;
                     // On a socket for both families an IPv4 peer looks like ::ffff:192.0.2.1.
                     let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
-                    Ok((Accepted::Socket(Socket::Tcp(stream)), Address::Tcp(peer)))
+                    Ok((Accepted::Socket(Socket::tcp(stream)?), Address::Tcp(peer)))
                 }),
                 Bound::Unix { listener, .. } => listener
                     .accept()

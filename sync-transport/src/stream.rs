@@ -13,6 +13,11 @@ use tokio_rustls::TlsStream;
 const LINGER: Duration = Duration::from_secs(1);
 /// How much of what a refused peer still sends is swallowed, bytes.
 const LINGER_BYTES_MAX: usize = 256 << 10;
+/// How much the kernel may hold of one connection beyond what is on its way, bytes (`TCP_NOTSENT_LOWAT`, tcp(7)). Its own bound is a buffer that grows to
+/// megabytes, and it asks for more only when a third of that is free: on a slow path fresh frames would wait behind all of it, and a peer
+/// that takes little would look like one that takes nothing.
+#[cfg(any(target_os = "linux", target_os = "android", target_vendor = "apple"))]
+const NOT_SENT_MAX: u32 = 128 << 10;
 
 /// A connection of the operating system.
 #[derive(Debug)]
@@ -30,6 +35,15 @@ pub(crate) enum Stream {
 }
 
 impl Socket {
+    /// A connected socket, set up for frames.
+    pub(crate) fn tcp(stream: TcpStream) -> io::Result<Self> {
+        // Frames are gathered before they are sent; the kernel has nothing to add to that.
+        stream.set_nodelay(true)?;
+        #[cfg(any(target_os = "linux", target_os = "android", target_vendor = "apple"))]
+        socket2::SockRef::from(&stream).set_tcp_notsent_lowat(NOT_SENT_MAX)?;
+        Ok(Self::Tcp(stream))
+    }
+
     /// Closes the connection after an alert has been written, in a way that lets the peer read it.
     ///
     /// Closing a socket with unread data resets the connection, and the reset may overtake the alert.
