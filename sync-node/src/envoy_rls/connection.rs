@@ -1,7 +1,7 @@
 //! The door's server: HTTP/2 with a bound and a time-out for everything a client could have too much of.
 
 use super::service::{HEALTH_PREFIX, report_health, services};
-use super::{EnvoyRls, Inner};
+use super::{EnvoyRls, Inner, Options};
 use crate::Listener;
 use crate::api::guard::credentials;
 use crate::door::{Client, Connection};
@@ -168,12 +168,15 @@ async fn answer(
     router: TowerToHyperService<Router>,
     client: Client,
     _under_way: Arc<UnderWay>,
-    request: Request<Incoming>,
+    mut request: Request<Incoming>,
 ) -> Result<Response, Infallible> {
     let _counted = inner.door.counters().request();
     let answered = async {
         match admit(&inner, client, &request).await {
-            Ok(()) => router.call(request).await,
+            Ok(guest) => {
+                request.extensions_mut().insert(guest);
+                router.call(request).await
+            }
             Err(refused) => Ok(refused.into_http()),
         }
     };
@@ -189,22 +192,57 @@ async fn answer(
     response
 }
 
-async fn admit(inner: &Inner, client: Client, request: &Request<Incoming>) -> Result<(), Status> {
+async fn admit(inner: &Inner, client: Client, request: &Request<Incoming>) -> Result<Guest, Status> {
     let options = inner.options();
-    if !options.access.allows(client.address) {
-        return Err(Status::permission_denied("access is not allowed from this address"));
-    }
-    let Some(users) = options.users.clone() else { return Ok(()) };
+    let mut guest = Guest { client, user: None, options: Arc::clone(&options) };
+    guest.check_address()?;
+    let Some(users) = options.users.clone() else { return Ok(guest) };
     if request.uri().path().starts_with(HEALTH_PREFIX) {
-        return Ok(());
+        return Ok(guest);
     }
-    let unauthenticated =
-        || Status::unauthenticated("needs a user and password of basic authentication in `authorization`");
     let (name, password) = credentials(request.headers()).ok_or_else(unauthenticated)?;
+    guest.user = Some(name.clone());
     if users.remembers(&name, &password)
         || inner.door.heavy(move || users.verify(&name, &password)).await.unwrap_or(false)
     {
-        return Ok(());
+        return Ok(guest);
     }
     Err(unauthenticated())
+}
+
+fn unauthenticated() -> Status {
+    Status::unauthenticated("needs a user and password of basic authentication in `authorization`")
+}
+
+/// Who was let in, and by which options. Among the extensions of a request, for those that last longer than options do.
+#[derive(Debug, Clone)]
+pub(super) struct Guest {
+    client: Client,
+    user: Option<String>,
+    options: Arc<Options>,
+}
+
+impl Guest {
+    /// Looks again if the options were replaced: whether the client would still be let in with what it said then.
+    pub(super) fn renew(&mut self, options: &Arc<Options>) -> Result<(), Status> {
+        if Arc::ptr_eq(&self.options, options) {
+            return Ok(());
+        }
+        let old = std::mem::replace(&mut self.options, Arc::clone(options));
+        self.check_address()?;
+        let agrees = match (&old.users, &options.users, &self.user) {
+            // Nobody is asked.
+            (_, None, _) => true,
+            (Some(old), Some(new), Some(user)) => old.agrees(new, user),
+            (_, Some(_), _) => false,
+        };
+        if agrees { Ok(()) } else { Err(unauthenticated()) }
+    }
+
+    fn check_address(&self) -> Result<(), Status> {
+        if self.options.access.allows(self.client.address) {
+            return Ok(());
+        }
+        Err(Status::permission_denied("access is not allowed from this address"))
+    }
 }

@@ -336,6 +336,11 @@ impl Quotas {
         for bucket in self.buckets.values_mut() {
             bucket.close(&self.zone, now);
         }
+        self.forget();
+    }
+
+    /// Leaves charged what is not known to be used.
+    pub(super) fn forget(&mut self) {
         self.buckets.clear();
     }
 }

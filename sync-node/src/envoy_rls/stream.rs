@@ -1,11 +1,11 @@
 //! Streams of the quota service: an Envoy reports, the node assigns, for as long as both are there.
 
-use super::Inner;
-use super::connection::UnderWay;
+use super::connection::{Guest, UnderWay};
 use super::quota::{Quotas, STREAMS_MAX};
 use super::schema::{
     BucketAction, RateLimitQuotaResponse, RateLimitQuotaService, RateLimitQuotaUsageReports,
 };
+use super::{Inner, Rules};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Semaphore, mpsc};
@@ -48,11 +48,13 @@ impl RateLimitQuotaService for Quoter {
         let under_way = request.extensions().get::<Arc<UnderWay>>().cloned();
         let under_way = under_way.ok_or_else(|| Status::internal("a request that has not begun"))?;
         let (answers, answered) = mpsc::channel(1);
+        let guest = request.extensions().get::<Guest>().cloned();
+        let guest = guest.ok_or_else(|| Status::internal("a client that was not let in"))?;
         let (inner, reports) = (Arc::clone(&self.inner), request.into_inner());
         tokio::spawn(async move {
             let _place = place;
             let mut quotas = Quotas::new(Arc::clone(&inner.zone));
-            let ended = attend(&inner, &mut quotas, reports, &answers, &under_way).await;
+            let ended = attend(&inner, &mut quotas, reports, &answers, &under_way, guest).await;
             {
                 // What is not given back while the node stops is what Envoy goes on with.
                 let change = inner.door.begin_change();
@@ -77,6 +79,7 @@ async fn attend(
     mut reports: Streaming<RateLimitQuotaUsageReports>,
     answers: &Answers,
     under_way: &UnderWay,
+    mut guest: Guest,
 ) -> Result<(), Status> {
     let mut stopped = under_way.stopped.clone();
     let silence_max = inner.options().timeout;
@@ -91,6 +94,12 @@ async fn attend(
             () = sleep_until(tick) => None,
             _ = stopped.wait_for(|stopped| *stopped) => return Err(stopping()),
         };
+        let options = inner.options();
+        if let Err(status) = guest.renew(&options) {
+            // It goes on with what it has until that expires, and nobody is told how much it used.
+            quotas.forget();
+            return Err(status);
+        }
         let actions = if let Some(message) = message {
             heard = Instant::now();
             if domain.is_empty() {
@@ -101,7 +110,7 @@ async fn attend(
                     "a stream has one domain, which its first message names",
                 ));
             }
-            report(inner, quotas, &domain, message)?
+            report(inner, quotas, &options.rules, &domain, message)?
         } else {
             if silence_max.is_some_and(|silence_max| heard.elapsed() > silence_max) {
                 return Err(Status::deadline_exceeded("no report has come for long"));
@@ -126,15 +135,15 @@ async fn attend(
 fn report(
     inner: &Inner,
     quotas: &mut Quotas,
+    rules: &Rules,
     domain: &str,
     message: RateLimitQuotaUsageReports,
 ) -> Result<Vec<BucketAction>, Status> {
-    let options = inner.options();
     let _change = inner.door.begin_change().ok_or_else(stopping)?;
     let now = inner.door.node().now();
     let mut actions = Vec::new();
     for usage in message.bucket_quota_usages {
-        quotas.report(&options.rules, domain, usage, now, &mut actions);
+        quotas.report(rules, domain, usage, now, &mut actions);
     }
     Ok(actions)
 }

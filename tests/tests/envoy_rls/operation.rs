@@ -59,7 +59,7 @@ fn rules_change_with_a_reload_and_errors_in_them_change_nothing() {
 }
 
 /// Of `secret`, by `openssl passwd -5`.
-const HASH: &str = "$5$abc$qsg6EHbUzHQzF1POlD7zUwBINSELQxypPaeDcZe6vH0";
+pub(crate) const HASH: &str = "$5$abc$qsg6EHbUzHQzF1POlD7zUwBINSELQxypPaeDcZe6vH0";
 
 #[test]
 fn who_may_ask_is_decided_by_password_and_by_address() {

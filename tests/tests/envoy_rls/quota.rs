@@ -4,9 +4,10 @@ use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
-use tests::{Cluster, Elapsed, Loopback, Process, run, wait_for};
+use tests::{Cluster, Elapsed, Loopback, Node, Process, run, wait_for};
 
 use crate::envoy::{Envoy, start_app};
+use crate::operation::HASH;
 use crate::{LIMIT, block, config, door, one_node, programs, two_nodes, write_rules};
 
 /// An Envoy that has let no request pass for so long is out of quota: Envoy reports every five seconds, whatever its configuration says.
@@ -121,34 +122,71 @@ import sys, threading, grpc
 def field(number, data): return bytes([number << 3 | 2, len(data)]) + data
 entry = field(1, b"api_key") + field(2, b"one")
 usage = field(1, field(1, entry)) + bytes([3 << 3, 1])
-domains = [domain.encode() for domain in sys.argv[2:]]
+metadata = [("authorization", sys.argv[2])] if sys.argv[2] else []
+domains = [domain.encode() for domain in sys.argv[3:]]
 def reports():
     for domain in domains: yield field(1, domain) + field(2, usage)
     threading.Event().wait()
 channel = grpc.insecure_channel(sys.argv[1])
 call = channel.stream_stream("/envoy.service.rate_limit_quota.v3.RateLimitQuotaService/StreamRateLimitQuotas")
 try:
-    for answer in call(reports()): print("assigned", flush=True)
+    for answer in call(reports(), metadata=metadata): print("assigned", flush=True)
 except grpc.RpcError as error: print(error.code().name, flush=True)
 sys.stdout.flush()
 import os; os._exit(0)
 "#;
+
+/// Google's client with a stream of these domains.
+fn stream(node: &Node, authorization: &str, domains: &[&str]) -> Command {
+    let mut command = Command::new(programs().join("python3"));
+    command.args(["-c", STREAM, &door(&node.config).to_string(), authorization]).args(domains);
+    command
+}
 
 #[test]
 fn a_stream_ends_with_the_node_and_with_nonsense() {
     let cluster = Cluster::new(&["a"], "");
     write_rules(&cluster, &block("yaml", 0, &[]));
     let node = one_node(&cluster, &[]);
-    let command = |domains: &[&str]| {
-        let mut command = Command::new(programs().join("python3"));
-        command.args(["-c", STREAM, &door(&node.config).to_string()]).args(domains);
-        command
-    };
-    assert_eq!(run(&mut command(&[""])), "INVALID_ARGUMENT");
-    assert!(run(&mut command(&["web", "other"])).ends_with("INVALID_ARGUMENT"));
-    let mut stream = Process::start("stream", command(&["web"]), &cluster.directory().join("stream.log"));
+    assert_eq!(run(&mut stream(&node, "", &[""])), "INVALID_ARGUMENT");
+    assert!(run(&mut stream(&node, "", &["web", "other"])).ends_with("INVALID_ARGUMENT"));
+    let log = cluster.directory().join("stream.log");
+    let mut stream = Process::start("stream", stream(&node, "", &["web"]), &log);
     stream.wait_log("an assignment", LIMIT, |line| line == "assigned");
     // It keeps nobody waiting.
     node.quit();
     stream.wait_log("the end", LIMIT, |line| line == "UNAVAILABLE");
+}
+
+#[test]
+fn a_stream_outlasts_reloads_until_its_client_is_let_in_no_more() {
+    let cluster = Cluster::new(&["a"], "");
+    write_rules(&cluster, &block("yaml", 0, &[]));
+    let users = cluster.directory().join("users");
+    let of = |names: &[&str]| names.iter().map(|name| format!("{name}:{HASH}\n")).collect::<String>();
+    std::fs::write(&users, of(&["envoy", "other"])).expect("written");
+    let table = "response_headers = \"draft\"";
+    let with = |further: &str| format!("{table}\nauth_basic_user_file = \"users\"\n{further}");
+    let mut node = one_node(&cluster, &[(table, &with(""))]);
+    assert_eq!(run(&mut stream(&node, "", &["web"])), "UNAUTHENTICATED");
+    // `envoy:secret` and `other:secret`.
+    let streams = ["ZW52b3k6c2VjcmV0", "b3RoZXI6c2VjcmV0"].map(|password| {
+        let log = cluster.directory().join(format!("{password}.log"));
+        let command = stream(&node, &format!("Basic {password}"), &["web"]);
+        let mut stream = Process::start("stream", command, &log);
+        stream.wait_log("an assignment", LIMIT, |line| line == "assigned");
+        stream
+    });
+    std::fs::write(&users, of(&["other"])).expect("written");
+    node.reload(node.config.clone(), cluster.directory());
+    let [mut gone, mut other] = streams;
+    gone.wait_log("the end", LIMIT, |line| line == "UNAUTHENTICATED");
+    // Its password is as it was: it hears more.
+    let heard = other.log().lines().count();
+    wait_for("a further assignment", LIMIT, || match other.log().lines().nth(heard) {
+        Some("assigned") => Ok(()),
+        line => Err(format!("{line:?}")),
+    });
+    node.reload(config(&cluster, "a", &[(table, &with("deny = \"all\""))]), cluster.directory());
+    other.wait_log("the end", LIMIT, |line| line == "PERMISSION_DENIED");
 }

@@ -1,0 +1,55 @@
+//! TLS between an HAProxy and its node, which another HAProxy beside the node ends.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use tests::{Authority, Cluster, Encryption, Identity, Loopback, Process};
+
+use crate::haproxy::Haproxy;
+use crate::{block, door, nodes};
+
+const PORT: u16 = 10_443;
+
+/// A file with a certificate and its key, as HAProxy wants it.
+fn both(authority: &Authority, name: &str, listen: &Loopback, directory: &Path) -> PathBuf {
+    let Encryption::Tls { certificate, key, .. } = authority.node(name, listen.ip(), Identity::Valid) else {
+        panic!("a certificate");
+    };
+    let text: String =
+        [certificate, key].map(|file| std::fs::read_to_string(file).expect("just written")).concat();
+    let file = directory.join(format!("{name}.both.pem"));
+    std::fs::write(&file, text).expect("written");
+    file
+}
+
+#[test]
+fn over_a_network_another_haproxy_ends_tls_before_the_door() {
+    let cluster = Cluster::new(&["a", "b"], "");
+    let nodes = nodes(&cluster, ["a", "b"]);
+    let (directory, listen) = (cluster.directory(), Loopback::claim());
+    let authority = Authority::new("haproxies", directory);
+    let ours = both(&authority, "edge-1", &listen, directory);
+    let addresses = [
+        ("10.0.0.1:10443", listen.port(PORT).to_string()),
+        ("/etc/haproxy/ca.pem", authority.certificate().display().to_string()),
+    ];
+    let mut changes = addresses.to_vec();
+    changes.push(("/etc/haproxy/edge-1.pem", ours.display().to_string()));
+    changes.push(("127.0.0.1:10000", door(nodes[0].config.ip).to_string()));
+    let file = directory.join("front.cfg");
+    std::fs::write(&file, block("haproxy", 1, &changes)).expect("written");
+    let mut command = Command::new("/usr/sbin/haproxy");
+    command.args(["-db", "-f"]).arg(&file);
+    let _front = Process::start("front", command, &directory.join("front.log"));
+
+    let theirs = both(&authority, "lb-1", &listen, directory);
+    let mut changes = addresses.to_vec();
+    changes.push(("/etc/haproxy/lb-1.pem", theirs.display().to_string()));
+    let peer = block("haproxy", 2, &changes);
+    let far = Haproxy::start_by("lb-1", &nodes[0], directory, peer.trim(), "");
+    let near = Haproxy::start("lb-2", &nodes[1], directory);
+    far.command("set table app key ann data.server_key two").expect("set");
+    near.wait_datum("app", "ann", "server_key", "two");
+    near.command("set table app key ben data.server_key one").expect("set");
+    far.wait_datum("app", "ben", "server_key", "one");
+}
