@@ -4,7 +4,7 @@ mod counters;
 mod haproxy;
 mod hostile;
 mod sessions;
-mod tls;
+mod ways;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;

@@ -1,12 +1,12 @@
-//! TLS between an HAProxy and its node, which another HAProxy beside the node ends.
+//! Ways to the door beside TCP: a Unix socket; TLS, which another HAProxy beside the node ends.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use tests::{Authority, Cluster, Encryption, Identity, Loopback, Process};
+use tests::{Authority, Cluster, Encryption, Identity, Loopback, Process, wait_for};
 
 use crate::haproxy::Haproxy;
-use crate::{block, door, nodes};
+use crate::{LIMIT, block, config, door, nodes};
 
 const PORT: u16 = 10_443;
 
@@ -52,4 +52,23 @@ fn over_a_network_another_haproxy_ends_tls_before_the_door() {
     near.wait_datum("app", "ann", "server_key", "two");
     near.command("set table app key ben data.server_key one").expect("set");
     far.wait_datum("app", "ben", "server_key", "one");
+}
+
+#[test]
+fn the_door_may_be_a_unix_socket() {
+    let cluster = Cluster::new(&["a"], "");
+    let mut config = config(&cluster, "a", "");
+    let address = door(config.ip).to_string();
+    assert!(config.doors.contains(&address), "{}", config.doors);
+    config.doors = config.doors.replace(&address, "unix:peers.sock");
+    let mut node = cluster.start_with(config);
+    node.wait_ready();
+    let socket = cluster.directory().join("peers.sock");
+    let peer = format!("peer edge-1 unix@{}", socket.display());
+    let haproxy = Haproxy::start_by("lb-1", &node, cluster.directory(), &peer, "");
+    haproxy.command("set table app key ann data.server_key two").expect("set");
+    wait_for("the session in the zone", LIMIT, || match node.api.get("/v1/sticky/sessions/ann").body {
+        body if body.contains("\"two\"") => Ok(()),
+        body => Err(body),
+    });
 }
