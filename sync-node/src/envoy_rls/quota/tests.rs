@@ -2,7 +2,7 @@ use super::super::rules::Rules;
 use super::super::schema::Strategy;
 use super::*;
 use proptest::prelude::{prop, prop_assert, proptest};
-use sync_store::{Origin, Record, Replica};
+use sync_store::{Origin, Record, Replica, State};
 
 const RULES: &str = "
 domain: web
@@ -42,13 +42,18 @@ fn exchange(zones: &[Arc<LimitZone>; 2], ms: u64) {
     let published = zones.each_ref().map(|zone| {
         let mut rows = Vec::new();
         let (from, through) = zone.publish(at(ms), &mut |record| {
-            rows.push((record.key.to_vec(), record.dot, record.state));
+            let State::Limit { tat_ns, debt_ns } = record.state else { panic!("not a limit") };
+            rows.push((record.key.to_vec(), record.dot, tat_ns, debt_ns));
             true
         });
         (zone.origin(), from, through, rows)
     });
     for (zone, (origin, from, through, rows)) in zones.iter().rev().zip(published) {
-        let mut records = rows.iter().map(|(key, dot, state)| Record { key, dot: *dot, state: *state });
+        let mut records = rows.iter().map(|&(ref key, dot, tat_ns, debt_ns)| Record {
+            key,
+            dot,
+            state: State::Limit { tat_ns, debt_ns },
+        });
         zone.apply_batch(at(ms), origin, from, through, &mut records).expect("good rows");
     }
 }
