@@ -215,11 +215,10 @@ fn nodes_that_are_asked_in_the_same_moment_give_the_limit_twice_and_make_up_for_
     }
     exchange(&zones, 0);
     let mut given = |ms| {
-        let given = quotas.each_mut().map(|quotas| {
-            report(quotas, &rules, usage("fast", 0, 1000), ms);
-            tick(quotas, ms).len() as u64
-        });
-        given.iter().sum::<u64>()
+        let given = quotas
+            .each_mut()
+            .map(|quotas| report(quotas, &rules, usage("fast", 0, 1000), ms).len() + tick(quotas, ms).len());
+        given.iter().sum::<usize>()
     };
     assert_eq!((given(500), given(1000)), (0, 0));
     // What one bucket would have admitted by now, there is again: the first 200, and 50.
