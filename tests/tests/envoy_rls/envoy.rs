@@ -6,6 +6,7 @@ use std::process::Command;
 
 use tests::{Api, Cluster, Loopback, Node, Process, Reply, Signal, wait_for};
 
+use crate::operation::HASH;
 use crate::{LIMIT, block, config, door, one_node, programs, two_nodes, write_rules};
 
 const HTTP_PORT: u16 = 8000;
@@ -129,6 +130,34 @@ fn an_envoy_may_ask_over_a_unix_socket() {
         envoy.get("/").expect(200);
     }
     envoy.get("/").expect(429);
+}
+
+#[test]
+fn an_envoy_may_send_a_password_and_check_health() {
+    let cluster = Cluster::new(&["a"], "");
+    write_rules(&cluster, &block("yaml", 0, &[]));
+    std::fs::write(cluster.directory().join("users"), format!("envoy:{HASH}\n")).expect("written");
+    let table = "response_headers = \"draft\"";
+    let a = one_node(&cluster, &[(table, &format!("{table}\nauth_basic_user_file = \"users\""))]);
+    let app = Loopback::claim();
+    start_app(&app);
+    let service = "envoy_grpc: {cluster_name: node}";
+    // `envoy:secret`.
+    let metadata = "initial_metadata: [{key: authorization, value: \"Basic ZW52b3k6c2VjcmV0\"}]";
+    let cluster_node = "- name: node\n    type: STATIC";
+    let checks = "health_checks: [{timeout: 5s, interval: 1s, unhealthy_threshold: 1, healthy_threshold: 1, grpc_health_check: {}}]";
+    let changes = [
+        (service, &*format!("{service}\n                  {metadata}")),
+        (cluster_node, &format!("{cluster_node}\n    {checks}")),
+    ];
+    let envoy = Envoy::start(&cluster, &a, &app, &changes);
+    // Nobody would be refused if the node were not healthy, or had refused to decide.
+    wait_for("the sixth request to be refused", LIMIT, || match envoy.get("/").status {
+        429 => Ok(()),
+        status => Err(status.to_string()),
+    });
+    let doors = a.api.get("/v1/status").json()["doors"]["envoy_rls"].clone();
+    assert_eq!(doors["errors"], 0, "{doors}");
 }
 
 #[test]

@@ -32,16 +32,23 @@ impl Haproxy {
 
     /// The same, with further lines of its configuration.
     pub(crate) fn start_with(name: &str, node: &Node, directory: &Path, further: &str) -> Self {
+        let peer = format!("peer edge-1 {}", door(node.config.ip));
+        Self::start_by(name, node, directory, &peer, further)
+    }
+
+    /// The same, that finds its node by this line.
+    pub(crate) fn start_by(name: &str, node: &Node, directory: &Path, peer: &str, further: &str) -> Self {
         let listen = Loopback::claim();
         let socket = directory.join(format!("{name}.sock"));
         let at = |port| listen.port(port).to_string();
         let mut text = block(
             "haproxy",
+            0,
             &[
+                ("peer edge-1 127.0.0.1:10000", peer.to_owned()),
                 ("lb-1", name.to_owned()),
                 ("/run/haproxy/admin.sock", socket.display().to_string()),
                 ("edge-1", node.config.name.clone()),
-                ("127.0.0.1:10000", door(node.config.ip).to_string()),
                 ("127.0.0.1:10001", at(10_001)),
                 ("127.0.0.1:8000", at(HTTP_PORT)),
                 ("127.0.0.1:8001", at(SERVERS[0])),

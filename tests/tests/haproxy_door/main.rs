@@ -4,6 +4,7 @@ mod counters;
 mod haproxy;
 mod hostile;
 mod sessions;
+mod ways;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -15,12 +16,12 @@ const LIMIT: Duration = Duration::from_secs(60);
 
 const PORT: u16 = 10_000;
 
-/// The block of a language in the document, with other words for those that it has.
-fn block(language: &str, changes: &[(&str, String)]) -> String {
+/// The nth block of a language in the document, with other words for those that it has.
+fn block(language: &str, nth: usize, changes: &[(&str, String)]) -> String {
     let document =
         std::fs::read_to_string(root().join("docs/integrations/haproxy.md")).expect("the document");
-    let block = fences(&document).into_iter().find(|fence| fence.info == language);
-    let mut text = block.unwrap_or_else(|| panic!("a block of {language}")).text;
+    let block = fences(&document).into_iter().filter(|fence| fence.info == language).nth(nth);
+    let mut text = block.unwrap_or_else(|| panic!("block {nth} of {language}")).text;
     for (old, new) in changes {
         assert!(text.contains(old), "{old}");
         text = text.replace(old, new);
@@ -36,7 +37,7 @@ fn config(cluster: &Cluster, name: &str, further: &str) -> Config {
         ("64m", "4m".to_owned()),
         ("name = \"edge-1\"", String::new()),
     ];
-    let text = block("toml", &changes);
+    let text = block("toml", 0, &changes);
     let (zones, door) = text.split_once("[haproxy_peers]").expect("the table");
     config.zones = zones.to_owned();
     config.doors = format!("[haproxy_peers]{door}{further}");

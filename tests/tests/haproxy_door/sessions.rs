@@ -5,11 +5,16 @@ use tests::{Cluster, Reply, wait_for};
 use crate::haproxy::Haproxy;
 use crate::{LIMIT, config, nodes};
 
-/// The server that answered.
-fn ask(haproxy: &Haproxy, session: &str) -> String {
+/// The server that answered, by its port.
+pub(crate) fn ask(haproxy: &Haproxy, session: &str) -> String {
     let cookie = format!("session={session}");
     let reply = haproxy.http.request_with("GET", "/", &[("cookie", &cookie)], None);
     reply.map(|reply: Reply| reply.expect(200).body).expect("an answer")
+}
+
+/// What a server of that port is called.
+pub(crate) fn name(server: &str) -> &'static str {
+    if server == "8001" { "one" } else { "two" }
 }
 
 #[test]
@@ -21,8 +26,7 @@ fn a_session_stays_with_its_server_at_any_haproxy() {
     let servers: Vec<String> = sessions.iter().map(|session| ask(&one, session)).collect();
     assert!(servers.iter().any(|server| *server != servers[0]), "both servers are used: {servers:?}");
     for (session, server) in sessions.iter().zip(&servers) {
-        let name = if server == "8001" { "one" } else { "two" };
-        two.wait_datum("app", session, "server_key", name);
+        two.wait_datum("app", session, "server_key", name(server));
         assert_eq!(ask(&two, session), *server);
     }
     assert_eq!(nodes[1].api.status().expect("a status").zones["sessions"].records_total, 9);
@@ -33,7 +37,7 @@ fn a_session_stays_with_its_server_at_any_haproxy() {
     let two = Haproxy::start("lb-2", &nodes[1], cluster.directory());
     for haproxy in [&two, &three] {
         for (session, server) in sessions.iter().zip(&servers) {
-            haproxy.wait_datum("app", session, "server_key", if server == "8001" { "one" } else { "two" });
+            haproxy.wait_datum("app", session, "server_key", name(server));
         }
     }
 }
@@ -44,7 +48,7 @@ fn a_node_that_was_restarted_is_taught_by_its_haproxy() {
     let [node] = nodes(&cluster, ["a"]);
     let mut haproxy = Haproxy::start("lb-1", &node, cluster.directory());
     let server = ask(&haproxy, "ann");
-    haproxy.wait_datum("app", "ann", "server_key", if server == "8001" { "one" } else { "two" });
+    haproxy.wait_datum("app", "ann", "server_key", name(&server));
     let learned = |node: &tests::Node| match node.api.status()?.zones["sessions"].records_total {
         1 => Ok(()),
         other => Err(other.to_string()),

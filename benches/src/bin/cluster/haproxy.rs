@@ -81,6 +81,17 @@ impl Server {
         Admin::open(&self.socket).with_context(|| format!("the runtime socket of {}", self.name))
     }
 
+    /// Whether it asks nobody to teach it any more.
+    fn has_learned(&self, admin: &mut Admin) -> Result<bool> {
+        // From the process before it, and from the others.
+        const BOTH: u32 = 3;
+        let answer = admin.ask("show peers mesh")?;
+        let flags = answer.split("flags=0x").nth(1).and_then(|rest| rest.split_whitespace().next());
+        let flags = flags.and_then(|flags| u32::from_str_radix(flags, 16).ok());
+        let flags = flags.with_context(|| format!("{}: no peers in {answer:?}", self.name))?;
+        Ok(flags & BOTH == BOTH)
+    }
+
     /// Entries of the table.
     fn used(&self, admin: &mut Admin) -> Result<u64> {
         let answer = admin.ask("show table")?;
@@ -124,7 +135,9 @@ struct Haproxy<'a> {
     servers: Vec<Server>,
 }
 
-/// Starts so many processes and waits until an entry of the first is everywhere.
+/// Starts so many processes and waits until an entry of the first is everywhere, and all have learned what they want to.
+///
+/// In their first five seconds HAProxies have each other teach them everything, and what is taught replaces what is there, however old it is. A single write can be lost by that.
 pub(crate) fn start(setup: &Setup, nodes: u32) -> Result<Box<dyn Cluster + '_>> {
     let places = (0..=nodes).map(|number| Ok((format!("haproxy-{number}"), free_port()?)));
     let mesh = places.collect::<Result<Vec<_>>>()?;
@@ -135,7 +148,7 @@ pub(crate) fn start(setup: &Setup, nodes: u32) -> Result<Box<dyn Cluster + '_>> 
     for server in &servers {
         let mut admin = server.admin()?;
         wait_until("peers to find each other", Duration::from_millis(20), || {
-            Ok(server.used(&mut admin)? > 0)
+            Ok(server.used(&mut admin)? > 0 && server.has_learned(&mut admin)?)
         })?;
     }
     Ok(Box::new(Haproxy { setup, mesh, servers }))

@@ -2,6 +2,7 @@ use super::super::rules::Rules;
 use super::super::schema::Strategy;
 use super::*;
 use proptest::prelude::{prop, prop_assert, proptest};
+use sync_store::{Origin, Record, Replica, State};
 
 const RULES: &str = "
 domain: web
@@ -26,6 +27,35 @@ fn rules() -> Rules {
 fn zone(dry_run: bool) -> Arc<LimitZone> {
     let zone = LimitZone::builder("req").rate("1r/s".parse().expect("a rate")).dry_run(dry_run).build();
     Arc::new(zone.expect("a zone"))
+}
+
+/// The zone of one of several nodes.
+fn zone_of_node(number: u64) -> Arc<LimitZone> {
+    let zone = LimitZone::builder("req")
+        .rate("1r/s".parse().expect("a rate"))
+        .origin(Origin::from_raw(number).expect("not 0"));
+    Arc::new(zone.build().expect("a zone"))
+}
+
+/// Two nodes hear of what the other one has charged since they last did.
+fn exchange(zones: &[Arc<LimitZone>; 2], ms: u64) {
+    let published = zones.each_ref().map(|zone| {
+        let mut rows = Vec::new();
+        let (from, through) = zone.publish(at(ms), &mut |record| {
+            let State::Limit { tat_ns, debt_ns } = record.state else { panic!("not a limit") };
+            rows.push((record.key.to_vec(), record.dot, tat_ns, debt_ns));
+            true
+        });
+        (zone.origin(), from, through, rows)
+    });
+    for (zone, (origin, from, through, rows)) in zones.iter().rev().zip(published) {
+        let mut records = rows.iter().map(|&(ref key, dot, tat_ns, debt_ns)| Record {
+            key,
+            dot,
+            state: State::Limit { tat_ns, debt_ns },
+        });
+        zone.apply_batch(at(ms), origin, from, through, &mut records).expect("good rows");
+    }
 }
 
 fn id(keys: &[&str]) -> Id {
@@ -177,6 +207,36 @@ fn an_envoy_that_has_nothing_left_is_told_so_once_and_given_more_when_there_is_m
 }
 
 #[test]
+fn nodes_that_are_asked_in_the_same_moment_give_the_limit_twice_and_make_up_for_it() {
+    let (zones, rules) = ([1, 2].map(zone_of_node), rules());
+    let mut quotas = zones.each_ref().map(|zone| Quotas::new(Arc::clone(zone)));
+    for quotas in &mut quotas {
+        assert_eq!(allowance(report(quotas, &rules, usage("fast", 0, 1000), 0)), Some(100));
+    }
+    exchange(&zones, 0);
+    let mut given = |ms| {
+        let given = quotas
+            .each_mut()
+            .map(|quotas| report(quotas, &rules, usage("fast", 0, 1000), ms).len() + tick(quotas, ms).len());
+        given.iter().sum::<usize>()
+    };
+    assert_eq!((given(500), given(1000)), (0, 0));
+    // What one bucket would have admitted by now, there is again: the first 200, and 50.
+    assert_eq!(zones.each_ref().map(|zone| left(zone, "fast", at(1500))), [50, 50]);
+}
+
+#[test]
+fn what_a_client_holds_that_was_turned_away_stays_charged() {
+    let (zone, rules) = (zone(false), rules());
+    let mut quotas = Quotas::new(Arc::clone(&zone));
+    report(&mut quotas, &rules, usage("hundred", 0, 20), 0);
+    assert_eq!(left(&zone, "hundred", at(0)), 60);
+    quotas.forget();
+    quotas.close(at(0));
+    assert_eq!(left(&zone, "hundred", at(0)), 60);
+}
+
+#[test]
 fn envoys_that_want_all_get_equal_parts_and_one_that_wants_less_gets_what_it_wants() {
     let zone = zone(false);
     let mut envoys = [(); 3].map(|()| Envoy::new(&zone));
@@ -324,6 +384,32 @@ proptest! {
             // All of it was charged before.
             let allowed: u64 = envoys.iter().map(|envoy| envoy.allowed_ever).sum();
             prop_assert!(allowed <= 100 + ms / 10 + 1);
+        }
+    }
+
+    /// The formula of `docs/semantics.md`, with the longest time between two exchanges in place of a delay.
+    #[test]
+    fn at_two_nodes_no_more_is_let_through_than_the_formula_admits(
+        steps in prop::collection::vec((0_usize..4, 0_u8..5, 0_u64..40, 0_u64..200), 1..300),
+    ) {
+        let zones = [1, 2].map(zone_of_node);
+        let mut envoys = [0, 1, 0, 1].map(|node: usize| Envoy::new(&zones[node]));
+        let (mut ms, mut exchanged, mut delay) = (0, 0, 0);
+        for (who, what, times, pause) in steps {
+            ms += pause;
+            delay = delay.max(ms - exchanged);
+            let envoy = &mut envoys[who];
+            match what {
+                0 | 1 => envoy.request(times),
+                2 => envoy.report(ms),
+                3 => envoy.tick(ms),
+                _ => {
+                    exchange(&zones, ms);
+                    exchanged = ms;
+                }
+            }
+            let allowed: u64 = envoys.iter().map(|envoy| envoy.allowed_ever).sum();
+            prop_assert!(allowed <= ms / 10 + 100 + (100 + delay / 10) + 2, "{allowed} in {ms} ms, {delay} apart");
         }
     }
 }
