@@ -202,6 +202,38 @@ async fn a_connection_outlives_a_change_of_the_peers_address() {
     }
 }
 
+#[test]
+fn whoever_was_killed_and_starts_again_resets_old_connections() {
+    let runtime =
+        || tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let (killed, living) = (runtime(), runtime());
+    let authority = Authority::new("test");
+    let node = authority.node(&["127.0.0.1"]).options(&authority);
+    // Each start reads the files anew.
+    let load = || Some(TlsConfig::load(&node).unwrap());
+    let listen = || ListenOptions { tls: load(), connection: options(), ..ListenOptions::default() };
+    let listener = killed.block_on(Listener::bind(&any_quic_port(), listen())).unwrap();
+    let address = listener.address().clone();
+    let accepting = killed.spawn(async move {
+        let accepted = listener.accept().await.unwrap().handshake().await.unwrap();
+        (listener, accepted)
+    });
+    let connector =
+        Connector::new(ConnectOptions { tls: load(), connection: options(), ..ConnectOptions::default() });
+    let dialed = living.block_on(connector.connect(&address.clone().into())).unwrap();
+    let accepted = living.block_on(accepting).unwrap();
+    // Nothing runs any more when the ends are dropped: nobody is told.
+    killed.shutdown_timeout(NEVER);
+    drop(accepted);
+    living.block_on(async {
+        let _again = Listener::bind(&address, listen()).await.unwrap();
+        let (mut sender, mut receiver) = dialed.split();
+        sender.send(&[frame(vec![0; 1_000])]).await.unwrap();
+        let error = timeout(NEVER, receiver.recv()).await.expect("it is told").unwrap_err();
+        assert!(matches!(error, Error::Reset { .. }) && error.to_string().contains("reset"), "{error}");
+    });
+}
+
 #[tokio::test]
 async fn quic_is_never_without_tls_1_3() {
     let plain = Listener::bind(&any_quic_port(), ListenOptions::default()).await.unwrap_err();
