@@ -104,6 +104,35 @@ async fn a_lane_that_is_never_opened_runs_into_the_write_timeout() {
 }
 
 #[tokio::test]
+async fn a_lane_that_waits_while_another_moves_is_not_a_silent_peer() {
+    const FRAMES: u32 = 150;
+    let after = Duration::from_secs(1);
+    let pair = Transport::Quic.pair(ConnectionOptions { write_timeout: after, ..options() }).await;
+    let (mut sender, _receiver) = pair.dialing.split();
+    let (_sender, mut receiver) = pair.accepting.split();
+    receiver.open_lanes(1);
+    let sending = tokio::spawn(async move {
+        // Only one of them is opened. It moves for longer than the time-out, and then no more.
+        sender.push(0, &[numbered(0, 0, 8)]);
+        sender.room().await.unwrap();
+        sender.push(1, &[numbered(1, 0, 8)]);
+        for number in 1..FRAMES {
+            sender.push(0, &[numbered(0, number, 128 << 10)]);
+            while !sender.has_room(0) {
+                sender.room().await.unwrap();
+            }
+        }
+        sender.room().await.unwrap_err()
+    });
+    for number in 0..FRAMES {
+        assert_eq!(read_numbers(&receiver.recv().await.unwrap().unwrap()), (0, number));
+        tokio::time::sleep(after / 50).await;
+    }
+    let error = timeout(NEVER, sending).await.expect("never").unwrap();
+    assert!(matches!(error, Error::WriteTimeout { after: waited, .. } if waited == after), "{error}");
+}
+
+#[tokio::test]
 async fn a_frame_of_a_lane_that_is_cut_short_or_too_long_is_told() {
     for (bytes, is_long) in
         [(frame("cut short").slice(..7), false), (bytes::Bytes::from_static(&[255; 4]), true)]
