@@ -1,8 +1,13 @@
 //! What the benchmarks share; they live in `benches/` and `src/bin/`.
 
+use std::net::Ipv4Addr;
+
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 
-/// An authority of the moment, and the certificate of a node of the loopback that it has signed, PEM.
+/// Where nodes of the cluster harness find each other on a way that loses packets.
+pub const WAY: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 2);
+
+/// An authority of the moment, and the certificate of a node of the loopback, or of that way, that it has signed, PEM.
 #[derive(Clone, Debug)]
 pub struct Certificates {
     /// The authority's certificate.
@@ -26,7 +31,7 @@ impl Certificates {
         let authority = authority.self_signed(&authority_key).expect("a certificate").pem();
         let issuer = Issuer::from_ca_cert_pem(&authority, authority_key).expect("an issuer");
         let key = KeyPair::generate().expect("a key");
-        let params = CertificateParams::new(vec!["127.0.0.1".to_owned()]).expect("a name");
+        let params = CertificateParams::new(vec!["127.0.0.1".to_owned(), WAY.to_string()]).expect("a name");
         let node = params.signed_by(&key, &issuer).expect("a certificate").pem();
         Self { authority, node, key: key.serialize_pem() }
     }

@@ -283,10 +283,7 @@ impl NodeBuilder {
             connection,
             ..ListenOptions::default()
         };
-        let mut listeners = Vec::new();
-        for address in &self.listen {
-            listeners.push(Listener::bind(address, options.clone()).await?);
-        }
+        let listeners = Listener::bind_all(&self.listen, options).await?;
         let listening = listeners.iter().map(|listener| listener.address().clone()).collect();
         let discovery = Discovery::start(self.servers.clone(), self.discovery.clone());
         let hub = Arc::new(Hub::new(shared, Arc::clone(&self.clock), connector, self.interval));

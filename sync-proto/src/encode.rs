@@ -78,6 +78,11 @@ impl CatchUpEncoder {
         self.0.rows
     }
 
+    /// Bytes taken so far, a few more than the frame would have.
+    pub fn bytes(&self) -> usize {
+        self.0.end
+    }
+
     /// Whether there are no rows.
     pub fn is_empty(&self) -> bool {
         self.0.rows == 0

@@ -104,7 +104,7 @@ impl Connector {
 
 async fn dial(address: &Address) -> std::io::Result<Socket> {
     match address {
-        Address::Tcp(address) => Socket::tcp(TcpStream::connect(address).await?),
+        Address::Tcp(address) => TcpStream::connect(address).await.map(Socket::tcp),
         Address::Unix(path) => UnixStream::connect(path).await.map(Socket::Unix),
         // Dialled elsewhere: it has no byte stream.
         Address::Quic(_) => Err(std::io::ErrorKind::Unsupported.into()),

@@ -73,6 +73,12 @@ impl Default for ListenOptions {
 pub struct Listener {
     address: Address,
     socket: Bound,
+    limits: Limits,
+}
+
+/// How peers are accepted, and how many there are: of one address that is listened on, or of several.
+#[derive(Clone, Debug)]
+struct Limits {
     options: Arc<ListenOptions>,
     admission: Arc<Admission>,
     handshakes: Arc<Handshakes>,
@@ -89,16 +95,8 @@ enum Bound {
     Quic(quic::Bound),
 }
 
-impl Listener {
-    /// Binds an address and starts to listen. Port 0 lets the system choose one.
-    ///
-    /// A Unix socket is readable and writable for the owner only (0600). A socket file that is left
-    /// over from a process that died is replaced; one on which somebody listens, or a file of another
-    /// kind, is not.
-    ///
-    /// # Errors
-    /// [`Error::Bind`] with the cause; [`Error::InvalidOption`] for a limit of 0; [`Error::NoQuic`].
-    pub async fn bind(address: &Address, options: ListenOptions) -> Result<Self, Error> {
+impl Limits {
+    fn new(options: ListenOptions) -> Result<Self, Error> {
         for (option, limit) in [
             ("max_connections", options.max_connections),
             ("max_connections_per_address", options.max_connections_per_address),
@@ -109,6 +107,42 @@ impl Listener {
                 return Err(Error::InvalidOption { option, reason });
             }
         }
+        Ok(Self {
+            admission: Admission::new(options.max_connections, options.max_connections_per_address),
+            handshakes: Handshakes::new(options.max_handshakes),
+            options: Arc::new(options),
+        })
+    }
+}
+
+impl Listener {
+    /// Binds an address and starts to listen. Port 0 lets the system choose one.
+    ///
+    /// A Unix socket is readable and writable for the owner only (0600). A socket file that is left
+    /// over from a process that died is replaced; one on which somebody listens, or a file of another
+    /// kind, is not.
+    ///
+    /// # Errors
+    /// [`Error::Bind`] with the cause; [`Error::InvalidOption`] for a limit of 0; [`Error::NoQuic`].
+    pub async fn bind(address: &Address, options: ListenOptions) -> Result<Self, Error> {
+        Self::bind_within(address, &Limits::new(options)?).await
+    }
+
+    /// Binds several addresses, as [`bind`](Self::bind) does. What is limited is so for all of them together: who dials each is one peer nevertheless.
+    ///
+    /// # Errors
+    /// As [`bind`](Self::bind); nothing is bound then.
+    pub async fn bind_all(addresses: &[Address], options: ListenOptions) -> Result<Vec<Self>, Error> {
+        let limits = Limits::new(options)?;
+        let mut listeners = Vec::new();
+        for address in addresses {
+            listeners.push(Self::bind_within(address, &limits).await?);
+        }
+        Ok(listeners)
+    }
+
+    async fn bind_within(address: &Address, limits: &Limits) -> Result<Self, Error> {
+        let options = &limits.options;
         let failed = |source| Error::Bind { address: address.clone(), source };
         let (bound_address, socket) = match address {
             Address::Tcp(socket) => {
@@ -131,13 +165,7 @@ impl Listener {
                 (address.clone(), Bound::Unix { listener, _file: file })
             }
         };
-        Ok(Self {
-            address: bound_address,
-            socket,
-            admission: Admission::new(options.max_connections, options.max_connections_per_address),
-            handshakes: Handshakes::new(options.max_handshakes),
-            options: Arc::new(options),
-        })
+        Ok(Self { address: bound_address, socket, limits: limits.clone() })
     }
 
     /// The address listened on, with the port that the system chose if it was to.
@@ -156,10 +184,10 @@ impl Listener {
         let mut pause = EXHAUSTED_PAUSE;
         loop {
             let accepted = match &self.socket {
-                Bound::Tcp(listener) => listener.accept().await.and_then(|(stream, peer)| {
+                Bound::Tcp(listener) => listener.accept().await.map(|(stream, peer)| {
                     // On a socket for both families an IPv4 peer looks like ::ffff:192.0.2.1.
                     let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
-                    Ok((Accepted::Socket(Socket::tcp(stream)?), Address::Tcp(peer)))
+                    (Accepted::Socket(Socket::tcp(stream)), Address::Tcp(peer))
                 }),
                 Bound::Unix { listener, .. } => listener
                     .accept()
@@ -178,11 +206,11 @@ impl Listener {
     }
 
     fn admit(&self, socket: Accepted, peer: Address) -> Incoming {
-        let admitted = self.admission.admit(&peer).map(|connection| {
-            let handshake = self.handshakes.take(origin(&peer));
-            Permits { connection, handshake }
-        });
-        Incoming { socket, peer, admitted, options: Arc::clone(&self.options) }
+        let Limits { options, admission, handshakes } = &self.limits;
+        let admitted = admission
+            .admit(&peer)
+            .map(|connection| Permits { connection, handshake: handshakes.take(origin(&peer)) });
+        Incoming { socket, peer, admitted, options: Arc::clone(options) }
     }
 
     /// Decides which errors of accepting pass. Most belong to the one connection that was to be accepted

@@ -35,13 +35,13 @@ pub(crate) enum Stream {
 }
 
 impl Socket {
-    /// A connected socket, set up for frames.
-    pub(crate) fn tcp(stream: TcpStream) -> io::Result<Self> {
+    /// A connected socket, set up for frames. One that does not let itself be set up is closed already, as reading will tell, or is slower.
+    pub(crate) fn tcp(stream: TcpStream) -> Self {
         // Frames are gathered before they are sent; the kernel has nothing to add to that.
-        stream.set_nodelay(true)?;
+        let _ = stream.set_nodelay(true);
         #[cfg(any(target_os = "linux", target_os = "android", target_vendor = "apple"))]
-        socket2::SockRef::from(&stream).set_tcp_notsent_lowat(NOT_SENT_MAX)?;
-        Ok(Self::Tcp(stream))
+        let _ = socket2::SockRef::from(&stream).set_tcp_notsent_lowat(NOT_SENT_MAX);
+        Self::Tcp(stream)
     }
 
     /// Closes the connection after an alert has been written, in a way that lets the peer read it.

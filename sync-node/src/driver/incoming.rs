@@ -95,7 +95,7 @@ impl Session<'_> {
                             // Not before: nothing of a zone may come before the heartbeat that makes the link active.
                             receiver.open_lanes(self.hub.shared.zones.len() as u32);
                         }
-                        if handled == FRAMES_PER_ACKNOWLEDGEMENT {
+                        if handled == FRAMES_PER_ACKNOWLEDGEMENT || self.link.is_urgent(self.hub.now()) {
                             break;
                         }
                         match receiver.try_recv()? {

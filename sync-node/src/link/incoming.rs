@@ -70,6 +70,11 @@ impl Incoming {
         self.machine.lock().poll_transmit(now)
     }
 
+    /// Whether the peer should be told at once how much of a catch-up was applied.
+    pub(crate) fn is_urgent(&self, now: Now) -> bool {
+        self.machine.lock().is_urgent(now)
+    }
+
     /// When to call [`handle_timeout`](Self::handle_timeout) at the latest.
     pub(crate) fn poll_timeout(&self) -> Duration {
         self.hello_by.min(self.machine.lock().poll_timeout())

@@ -18,6 +18,7 @@ use sync_store::{Applied, Error as StoreError, Record, Replica, VersionVector, Z
 use super::clock_offset::{ClockOffset, Measured};
 use super::handshake::{self, Peer};
 use super::repair::LinkId;
+use super::window::is_fresh;
 use super::{LinkError, Now, ReplicatedZone, Shared, frame_name, known, rows, vector};
 
 /// Between two acknowledgements. One costs a system call and a wake-up on either side, as much as a small batch does, and nobody
@@ -67,6 +68,9 @@ struct ZoneLink {
     behind: Option<(u64, Duration)>,
 }
 
+/// Frames of catch-up counted at once while batches come: each count costs both sides a call of the system or two.
+const FRAMES_PER_COUNT: u64 = 2;
+
 /// The machine of a link that this node accepted.
 #[derive(Debug)]
 pub(crate) struct Inbound {
@@ -84,6 +88,8 @@ pub(crate) struct Inbound {
     acknowledge_at: Duration,
     /// When the latest record was applied.
     applied_at: Option<Duration>,
+    /// When the latest batch came.
+    batch_at: Option<Duration>,
     /// Frames of catch-up applied, and of those the peer was told.
     catch_up_frames: u64,
     acknowledged_frames: u64,
@@ -105,6 +111,7 @@ impl Inbound {
             may_acknowledge: false,
             acknowledge_at: Duration::ZERO,
             applied_at: None,
+            batch_at: None,
             catch_up_frames: 0,
             acknowledged_frames: 0,
             joined: false,
@@ -145,6 +152,7 @@ impl Inbound {
             (State::Active, Message::Heartbeat(heartbeat)) => self.heartbeat(now, &heartbeat),
             (State::Active, Message::Batch(batch)) => {
                 self.may_acknowledge = true;
+                self.batch_at = Some(now.elapsed);
                 self.batch(now, &batch).map(|()| None)
             }
             (State::Active, Message::CatchUp(rows)) => self.catch_up(now, &rows).map(|()| None),
@@ -333,7 +341,12 @@ impl Inbound {
             || now.elapsed.saturating_sub(since) <= patience
     }
 
-    /// The next frame for the peer. Acknowledgements gather until it is called: call it when no further frame is at hand.
+    /// Whether the peer is to learn at once how much of a catch-up was applied: what it does not know to be under way, fresh batches wait behind.
+    pub(crate) fn is_urgent(&self, now: Now) -> bool {
+        self.catch_up_frames >= self.acknowledged_frames + FRAMES_PER_COUNT && is_fresh(self.batch_at, now)
+    }
+
+    /// The next frame for the peer. Acknowledgements gather until it is called: call it when no further frame is at hand, or it [is urgent](Self::is_urgent).
     pub(crate) fn poll_transmit(&mut self, now: Now) -> Option<Bytes> {
         if let Some(frame) = self.control.pop_front() {
             return Some(frame);

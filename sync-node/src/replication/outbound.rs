@@ -23,7 +23,7 @@ use sync_store::{Cursor, Origin, VersionVector, ZoneKind};
 use super::clock_offset::{ClockOffset, Measured};
 use super::handshake::{self, Peer};
 use super::log::{Log, Next};
-use super::window::Window;
+use super::window::{Window, is_fresh};
 use super::{Laned, LinkError, Now, Shared, frame_name, known, rows, vector};
 
 /// Requests a peer may have waiting per zone; it needs one, and its successor when a link was replaced.
@@ -33,6 +33,9 @@ pub(crate) const REQUESTS_MAX: usize = 4;
 const REQUESTS_AT_ONCE: u32 = 8;
 /// Batches sent between two chunks of catch-up when both are waiting: fresh updates first, without starving the bulk.
 const BATCHES_PER_CHUNK: u32 = 4;
+
+/// Bytes of a frame of catch-up while batches are sent: one of them waits for the frame that the peer is at, about 30 µs.
+const CHUNK_FRESH: usize = 8 << 10;
 
 /// Entries of version vectors in one heartbeat, if no single zone has more. An entry takes up to 22 bytes, and the smallest
 /// frame that a peer may insist on is 4 KiB.
@@ -110,6 +113,8 @@ pub(crate) struct Outbound {
     /// Which zone is looked at first, in turn.
     turn: usize,
     batches_since_chunk: u32,
+    /// When the latest batch was sent.
+    batch_at: Option<Duration>,
     /// How much catch-up may be under way.
     window: Window,
     /// A zone that has to be published before a job can end.
@@ -132,6 +137,7 @@ impl Outbound {
             heartbeat_at: Duration::MAX,
             turn: 0,
             batches_since_chunk: 0,
+            batch_at: None,
             window: Window::new(),
             publish_wanted: None,
             is_active: false,
@@ -193,7 +199,7 @@ impl Outbound {
                 for zone in acknowledge.zones {
                     self.acknowledge(zone.zone, zone.through_seq)?;
                 }
-                if !self.window.count(acknowledge.catch_up_frames, now) {
+                if !self.window.count(acknowledge.catch_up_frames, now, is_fresh(self.batch_at, now)) {
                     return Err(LinkError::malformed("it counts more frames of catch-up than were sent"));
                 }
                 Ok(None)
@@ -351,6 +357,7 @@ impl Outbound {
             match log.next_after(link.position) {
                 Next::Batch(batch) => {
                     link.position = batch.through_seq;
+                    self.batch_at = Some(now.elapsed);
                     return Some((Some(lane), batch.frame.clone()));
                 }
                 Next::UpToDate => {}
@@ -377,6 +384,7 @@ impl Outbound {
     fn catch_up(&mut self, now: Now, has_room: &dyn Fn(u32) -> bool) -> Option<Laned> {
         let own = self.shared.identity.origin;
         let batch_bytes = self.shared.settings.batch_bytes;
+        let enough = if is_fresh(self.batch_at, now) { CHUNK_FRESH } else { batch_bytes };
         for _ in 0..self.zones.len() {
             self.turn = (self.turn + 1) % self.zones.len();
             let link = &mut self.zones[self.turn];
@@ -389,7 +397,8 @@ impl Outbound {
                 if matches!(job.phase, Phase::Scanning(_)) && !self.window.has_room() {
                     continue;
                 }
-                if let Some(frame) = job.chunk(shared.replica.as_ref(), zone, own, batch_bytes, now) {
+                if let Some(frame) = job.chunk(shared.replica.as_ref(), zone, own, (batch_bytes, enough), now)
+                {
                     self.window.sent(frame.len(), now);
                     return Some((Some(zone), frame));
                 }
@@ -483,13 +492,13 @@ impl Job {
         }
     }
 
-    /// The next frame of rows; `None` at the end of the scan.
+    /// The next frame of rows, up to a limit, and no more of them when they are enough; `None` at the end of the scan.
     fn chunk(
         &mut self,
         zone: &dyn sync_store::Replica,
         id: u32,
         own: Origin,
-        limit: usize,
+        (limit, enough): (usize, usize),
         now: Now,
     ) -> Option<Bytes> {
         let own_through = self.covers.get(own);
@@ -500,7 +509,7 @@ impl Job {
             let mut encoder = CatchUpEncoder::new(id, self.request, own.raw(), limit);
             let next = zone.scan(now.time, &self.origins, &self.known, cursor, &mut |record| {
                 let streamed_later = own_wanted && record.dot.origin == own && record.dot.seq > own_through;
-                streamed_later || encoder.push(&rows::row(record))
+                streamed_later || encoder.bytes() < enough && encoder.push(&rows::row(record))
             });
             self.phase = next.map_or(Phase::Scanned, Phase::Scanning);
             if !encoder.is_empty() {

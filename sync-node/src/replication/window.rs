@@ -3,6 +3,8 @@
 //! The peer counts the frames of catch-up that it has applied. From a frame's sending to its count passes the time of the way, and whatever the frame has waited: in buffers
 //! of both kernels, for the network, for the peer's processor. The window grows while that is little more than the shortest time seen, and shrinks while it is more. So the same rule
 //! holds on a loopback, where megabytes would wait for the peer to apply them, and over an ocean, where megabytes have to be under way.
+//!
+//! While batches are sent, little is little: the peer counts every other frame at once, frames are smaller, and hardly anything may wait. That costs catch-up some of its speed where processors are what bounds it, so it is done only then.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -13,14 +15,26 @@ use super::Now;
 const INITIAL: usize = 128 << 10;
 /// At the least: four buffers of the usual size.
 const MIN: usize = 64 << 10;
+/// At the least while batches are sent: one that is applied, and one that waits.
+const MIN_FRESH: usize = 32 << 10;
 /// At the most: 160 MB/s over a way of 100 ms.
 const MAX: usize = 16 << 20;
-/// Waiting that is worth a full pipe: what a fresh update may wait for catch-up, about.
+/// Waiting that is worth a full pipe, when nobody else waits.
 const SLACK: Duration = Duration::from_micros(250);
+/// What a fresh update may wait for catch-up, about, beyond the frame that is applied.
+const SLACK_FRESH: Duration = Duration::from_micros(50);
 /// The part of the shortest time by which others may be longer without anything waiting.
 const JITTER: u32 = 4;
 /// Of what is counted too late, the part by which the window shrinks: a quarter in one round trip.
 const SHRINK: usize = 4;
+
+/// For how long after a batch another one is expected: then room is made for it, at some cost to catch-up.
+const FRESH: Duration = Duration::from_millis(100);
+
+/// Whether the latest batch is so fresh that others will follow.
+pub(super) fn is_fresh(batch_at: Option<Duration>, now: Now) -> bool {
+    batch_at.is_some_and(|at| now.elapsed < at + FRESH)
+}
 
 /// The window of a link.
 #[derive(Debug)]
@@ -53,8 +67,8 @@ impl Window {
         self.bytes += bytes;
     }
 
-    /// The peer has applied so many frames of catch-up since the link began. False if that is more than were sent.
-    pub(super) fn count(&mut self, frames: u64, now: Now) -> bool {
+    /// The peer has applied so many frames of catch-up since the link began; `is_fresh` if batches are sent meanwhile. False if that is more than were sent.
+    pub(super) fn count(&mut self, frames: u64, now: Now, is_fresh: bool) -> bool {
         let mut applied = 0;
         let mut since = None;
         while self.counted < frames {
@@ -67,9 +81,10 @@ impl Window {
         let Some(since) = since else { return true };
         let took = now.elapsed.saturating_sub(since);
         self.quickest = self.quickest.min(took);
-        self.bytes_max = match took <= self.quickest + self.quickest / JITTER + SLACK {
+        let (min, slack) = if is_fresh { (MIN_FRESH, SLACK_FRESH) } else { (MIN, SLACK) };
+        self.bytes_max = match took <= self.quickest + self.quickest / JITTER + slack {
             true => MAX.min(self.bytes_max + applied),
-            false => MIN.max(self.bytes_max - (applied / SHRINK).min(self.bytes_max)),
+            false => min.max(self.bytes_max - (applied / SHRINK).min(self.bytes_max)),
         };
         true
     }
@@ -84,7 +99,7 @@ mod tests {
     const FRAME: usize = 16 << 10;
 
     /// Sends through a way of so much time each way, to a peer that takes so long for a frame. Answers frames a second, and how long the last one waited for others.
-    fn run(way: Duration, apply: Duration) -> (f64, Duration) {
+    fn run(way: Duration, apply: Duration, is_fresh: bool) -> (f64, Duration) {
         let mut window = Window::new();
         let (mut now, mut free_at, mut waited) = (Duration::ZERO, Duration::ZERO, Duration::ZERO);
         let mut counts = VecDeque::new();
@@ -102,7 +117,7 @@ mod tests {
             }
             let (time, count) = counts.pop_front().expect("something is under way, or all was counted");
             now = time;
-            assert!(window.count(count, at(now)));
+            assert!(window.count(count, at(now), is_fresh));
         }
         (FRAMES as f64 / now.as_secs_f64(), waited)
     }
@@ -112,9 +127,11 @@ mod tests {
         let apply = Duration::from_micros(100);
         for way_micros in [10, 500, 5_000, 50_000] {
             let way = Duration::from_micros(way_micros);
-            let (rate, waited) = run(way, apply);
-            assert!(rate > 0.7 / apply.as_secs_f64(), "{way:?}: {rate} a second");
-            assert!(waited <= way * 3 + SLACK * 4, "{way:?}: {waited:?}");
+            for (is_fresh, waits) in [(false, SLACK * 4), (true, SLACK_FRESH * 8)] {
+                let (rate, waited) = run(way, apply, is_fresh);
+                assert!(rate > 0.7 / apply.as_secs_f64(), "{way:?}: {rate} a second");
+                assert!(waited <= way * 3 + waits, "{way:?}: {waited:?}");
+            }
         }
     }
 
@@ -123,7 +140,7 @@ mod tests {
         let now = Now { time: Time::from_millis(1), elapsed: Duration::ZERO };
         let mut window = Window::new();
         window.sent(FRAME, now);
-        assert!(window.count(1, now) && window.count(0, now));
-        assert!(!window.count(2, now));
+        assert!(window.count(1, now, false) && window.count(0, now, true));
+        assert!(!window.count(2, now, false));
     }
 }

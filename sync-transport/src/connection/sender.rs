@@ -118,7 +118,7 @@ impl FrameSender {
     /// Writes what was [given](Self::push) to lanes until one of them has room again. Never resolves if nothing waits. Cancel safe.
     ///
     /// # Errors
-    /// [`Error::WriteTimeout`] if the peer takes nothing of a lane for the write time-out, or does not open it; [`Error::Reset`].
+    /// [`Error::WriteTimeout`] if the peer takes nothing of any lane for the write time-out, or opens none; [`Error::Reset`].
     pub async fn room(&mut self) -> Result<(), Error> {
         match &mut self.output {
             Output::Stream(_) => std::future::pending().await,

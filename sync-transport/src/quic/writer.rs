@@ -21,6 +21,9 @@ pub(crate) struct Writer {
     connection: quinn::Connection,
     control: SendStream,
     lanes: BTreeMap<u32, Lane>,
+    /// When the peer last took something of a lane, or the first of them began to wait. Not for each lane: on a slow way that many share, the room for each comes seldom, an eighth of its
+    /// window at a time, and that is no silence.
+    taken_at: Instant,
     is_closed: bool,
 }
 
@@ -29,8 +32,6 @@ struct Lane {
     /// `None` until the peer lets us open it.
     stream: Option<SendStream>,
     queue: VecDeque<Bytes>,
-    /// When the peer last took something, or the queue began.
-    since: Instant,
 }
 
 impl Writer {
@@ -39,7 +40,7 @@ impl Writer {
         let control = connection.open_uni().await?;
         // Fails for a stream that is closed only.
         let _ = control.set_priority(CONTROL_PRIORITY);
-        Ok(Self { connection, control, lanes: BTreeMap::new(), is_closed: false })
+        Ok(Self { connection, control, lanes: BTreeMap::new(), taken_at: Instant::now(), is_closed: false })
     }
 
     /// Writes control frames, each piece within the time.
@@ -70,15 +71,15 @@ impl Writer {
 
     /// Frames for a lane; [`room`](Self::room) writes them.
     pub(crate) fn push(&mut self, lane: u32, frames: &[Bytes]) {
+        if self.waiting_since().is_none() {
+            self.taken_at = Instant::now();
+        }
         let lanes = self.lanes.len() as u64;
         let lane = self.lanes.entry(lane).or_insert_with(|| {
             // Or a lane with much under way would take the room of all.
             self.connection.set_send_window(u64::from(STREAM_WINDOW) * (lanes + 2));
-            Lane { stream: None, queue: VecDeque::new(), since: Instant::now() }
+            Lane { stream: None, queue: VecDeque::new() }
         });
-        if lane.queue.is_empty() {
-            lane.since = Instant::now();
-        }
         lane.queue.extend(frames.iter().filter(|frame| !frame.is_empty()).cloned());
     }
 
@@ -100,7 +101,7 @@ impl Writer {
             };
             match written {
                 Ok(written) => return written.map_err(|error| explain::written(peer, &error)),
-                // Something of a queue was taken meanwhile.
+                // Something was taken meanwhile.
                 Err(_) if self.waiting_since() != Some(since) => {}
                 Err(_) => return Err(Error::WriteTimeout { peer: peer.clone(), after }),
             }
@@ -108,9 +109,9 @@ impl Writer {
         std::future::pending().await
     }
 
-    /// Since when the lane that has waited longest does.
+    /// Since when nothing was taken, if a lane waits.
     fn waiting_since(&self) -> Option<Instant> {
-        self.lanes.values().filter(|lane| !lane.queue.is_empty()).map(|lane| lane.since).min()
+        self.lanes.values().any(|lane| !lane.queue.is_empty()).then_some(self.taken_at)
     }
 
     /// Ready when a lane has nothing that waits any more.
@@ -132,7 +133,7 @@ impl Writer {
                     }
                 }
             }
-            has_room |= lane.poll(cx, counters)?.is_ready();
+            has_room |= lane.poll(cx, counters, &mut self.taken_at)?.is_ready();
         }
         if has_room { Poll::Ready(Ok(())) } else { Poll::Pending }
     }
@@ -181,7 +182,12 @@ impl Drop for Writer {
 
 impl Lane {
     /// Writes until nothing waits.
-    fn poll(&mut self, cx: &mut Context<'_>, counters: &Counters) -> Poll<Result<(), WriteError>> {
+    fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        counters: &Counters,
+        taken_at: &mut Instant,
+    ) -> Poll<Result<(), WriteError>> {
         let Some(stream) = &mut self.stream else { return Poll::Pending };
         while !self.queue.is_empty() {
             // quinn remembers whom to wake for the stream, not for this future.
@@ -190,7 +196,7 @@ impl Lane {
                 Poll::Ready(written) => written?,
             };
             counters.sent(written.bytes);
-            self.since = Instant::now();
+            *taken_at = Instant::now();
             self.queue.drain(..written.chunks);
         }
         Poll::Ready(Ok(()))

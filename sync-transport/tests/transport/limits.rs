@@ -64,6 +64,35 @@ async fn one_address_cannot_take_all_connections() {
 }
 
 #[tokio::test]
+async fn addresses_that_are_listened_on_together_share_their_limits() {
+    let options =
+        ListenOptions { max_connections: 2, max_connections_per_address: 1, ..ListenOptions::default() };
+    let listeners = Listener::bind_all(&[any_port(), any_port(), any_port()], options).await.unwrap();
+    let mut open = Vec::new();
+    for (listener, last, refusal) in [
+        (0, 2, None),
+        (1, 2, Some("address_limit")),
+        (1, 3, None),
+        (2, 4, Some("limit")),
+        (2, 2, Some("limit")),
+    ] {
+        let listener = &listeners[listener];
+        let dialed = dial_from([127, 0, 0, last], listener).await;
+        match listener.accept().await.unwrap().handshake().await {
+            Ok(accepted) => {
+                assert_eq!(refusal, None, "127.0.0.{last}");
+                open.push((dialed, accepted));
+            }
+            Err(error) => assert_eq!(error.refusal(), refusal, "127.0.0.{last}: {error}"),
+        }
+    }
+    assert_eq!(open.len(), 2);
+    drop(open.remove(0));
+    let _dialed = dial_from([127, 0, 0, 4], &listeners[0]).await;
+    listeners[0].accept().await.unwrap().handshake().await.expect("one has left");
+}
+
+#[tokio::test]
 async fn a_crowd_from_one_address_gives_up_its_own_handshakes() {
     let tls = Transport::Tls13.tls();
     let options = ListenOptions { tls, max_handshakes: 3, ..ListenOptions::default() };

@@ -104,6 +104,35 @@ async fn a_lane_that_is_never_opened_runs_into_the_write_timeout() {
 }
 
 #[tokio::test]
+async fn a_lane_that_waits_while_another_moves_is_not_a_silent_peer() {
+    const FRAMES: u32 = 150;
+    let after = Duration::from_secs(1);
+    let pair = Transport::Quic.pair(ConnectionOptions { write_timeout: after, ..options() }).await;
+    let (mut sender, _receiver) = pair.dialing.split();
+    let (_sender, mut receiver) = pair.accepting.split();
+    receiver.open_lanes(1);
+    let sending = tokio::spawn(async move {
+        // Only one of them is opened. It moves for longer than the time-out, and then no more.
+        sender.push(0, &[numbered(0, 0, 8)]);
+        sender.room().await.unwrap();
+        sender.push(1, &[numbered(1, 0, 8)]);
+        for number in 1..FRAMES {
+            sender.push(0, &[numbered(0, number, 128 << 10)]);
+            while !sender.has_room(0) {
+                sender.room().await.unwrap();
+            }
+        }
+        sender.room().await.unwrap_err()
+    });
+    for number in 0..FRAMES {
+        assert_eq!(read_numbers(&receiver.recv().await.unwrap().unwrap()), (0, number));
+        tokio::time::sleep(after / 50).await;
+    }
+    let error = timeout(NEVER, sending).await.expect("never").unwrap();
+    assert!(matches!(error, Error::WriteTimeout { after: waited, .. } if waited == after), "{error}");
+}
+
+#[tokio::test]
 async fn a_frame_of_a_lane_that_is_cut_short_or_too_long_is_told() {
     for (bytes, is_long) in
         [(frame("cut short").slice(..7), false), (bytes::Bytes::from_static(&[255; 4]), true)]
@@ -200,6 +229,38 @@ async fn a_connection_outlives_a_change_of_the_peers_address() {
         translation.rebind();
         ping((&mut a, &mut b), (&mut c, &mut d), "after").await;
     }
+}
+
+#[test]
+fn whoever_was_killed_and_starts_again_resets_old_connections() {
+    let runtime =
+        || tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let (killed, living) = (runtime(), runtime());
+    let authority = Authority::new("test");
+    let node = authority.node(&["127.0.0.1"]).options(&authority);
+    // Each start reads the files anew.
+    let load = || Some(TlsConfig::load(&node).unwrap());
+    let listen = || ListenOptions { tls: load(), connection: options(), ..ListenOptions::default() };
+    let listener = killed.block_on(Listener::bind(&any_quic_port(), listen())).unwrap();
+    let address = listener.address().clone();
+    let accepting = killed.spawn(async move {
+        let accepted = listener.accept().await.unwrap().handshake().await.unwrap();
+        (listener, accepted)
+    });
+    let connector =
+        Connector::new(ConnectOptions { tls: load(), connection: options(), ..ConnectOptions::default() });
+    let dialed = living.block_on(connector.connect(&address.clone().into())).unwrap();
+    let accepted = living.block_on(accepting).unwrap();
+    // Nothing runs any more when the ends are dropped: nobody is told.
+    killed.shutdown_timeout(NEVER);
+    drop(accepted);
+    living.block_on(async {
+        let _again = Listener::bind(&address, listen()).await.unwrap();
+        let (mut sender, mut receiver) = dialed.split();
+        sender.send(&[frame(vec![0; 1_000])]).await.unwrap();
+        let error = timeout(NEVER, receiver.recv()).await.expect("it is told").unwrap_err();
+        assert!(matches!(error, Error::Reset { .. }) && error.to_string().contains("reset"), "{error}");
+    });
 }
 
 #[tokio::test]

@@ -1,5 +1,6 @@
 //! What a scenario needs of a cluster, ours or a peer's.
 
+use std::net::Ipv4Addr;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -11,7 +12,7 @@ use tokio::time::Instant;
 
 use crate::options::{Options, Transport};
 use crate::process::Stopped;
-use crate::way::Loss;
+use crate::way::{HERE, THERE};
 
 /// Longer than anything takes that is under way, on a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
@@ -23,7 +24,7 @@ pub(crate) struct Setup {
     pub(crate) certificates: Certificates,
     pub(crate) transport: Transport,
     pub(crate) processes: bool,
-    pub(crate) loss: Option<Loss>,
+    has_way: bool,
     /// Records that its tables have room for.
     pub(crate) records: u32,
 }
@@ -42,7 +43,17 @@ impl Setup {
             std::fs::write(file(name), text).with_context(|| format!("cannot write {name}"))?;
         }
         let Options { transport, processes, .. } = *options;
-        Ok(Self { folder, certificates, transport, processes, loss: options.loss(), records })
+        Ok(Self { folder, certificates, transport, processes, has_way: options.loss().is_some(), records })
+    }
+
+    /// Where nodes listen.
+    pub(crate) fn here(&self) -> Ipv4Addr {
+        if self.has_way { HERE } else { Ipv4Addr::LOCALHOST }
+    }
+
+    /// Where they find each other.
+    pub(crate) fn there(&self) -> Ipv4Addr {
+        if self.has_way { THERE } else { Ipv4Addr::LOCALHOST }
     }
 
     pub(crate) fn folder(&self) -> &Path {
@@ -74,9 +85,8 @@ pub(crate) trait Cluster {
     /// Starts one more node, empty, and waits until it has every record of the others.
     fn join(&mut self, records: u64) -> Result<()>;
 
-    /// Starts one more node, empty. Until it has every record of the first, a session there is written again and again; answers with the microseconds until
-    /// the new node knew of each.
-    fn join_watched(&mut self, _records: u64) -> Result<Vec<f64>> {
+    /// Starts one more node, empty. Until it has every record of the first, sessions are written there, one after the other.
+    fn join_watched(&mut self, _records: u64) -> Result<Watched> {
         bail!("only nodes of ours can be watched while they join")
     }
 
@@ -105,6 +115,15 @@ pub(crate) trait Cluster {
     fn rate_max(&self) -> Option<u32> {
         None
     }
+}
+
+/// A node that was watched while it joined.
+#[derive(Debug)]
+pub(crate) struct Watched {
+    /// Microseconds until it knew of each session that was written meanwhile.
+    pub(crate) micros: Vec<f64>,
+    /// From the first of these until it had every record.
+    pub(crate) took: Duration,
 }
 
 /// What a record is for.

@@ -27,6 +27,7 @@ use contestant::Setup;
 use figures::Figures;
 use options::{Options, Peer};
 use report::{Report, Result as Measured};
+use way::Way;
 
 fn main() -> ExitCode {
     match run(&Options::parse()) {
@@ -41,6 +42,8 @@ fn main() -> ExitCode {
 
 fn run(options: &Options) -> Result<()> {
     options.check()?;
+    // Before there is any thread that would not come along.
+    let _way = options.loss().map(|loss| Way::start(loss, options.congestion.as_deref())).transpose()?;
     let mut report = Report::default();
     for &scenario in &options.scenarios() {
         let runs = options.runs();

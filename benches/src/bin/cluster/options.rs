@@ -26,12 +26,15 @@ pub(crate) struct Options {
     /// How our nodes and the peer's talk
     #[arg(long, value_enum, default_value = "tls")]
     pub(crate) transport: Transport,
-    /// Packets of a thousand that are lost between our nodes
+    /// Packets of a thousand that are lost between our nodes, in either direction; needs root
     #[arg(long, value_name = "N", default_value = "0", value_parser = clap::value_parser!(u32).range(0..=500))]
     loss: u32,
-    /// Milliseconds from one of our nodes to another
+    /// Milliseconds from one of our nodes to another; needs root
     #[arg(long, value_name = "N", default_value = "0", value_parser = clap::value_parser!(u32).range(0..=500))]
     delay: u32,
+    /// How TCP controls congestion where there is loss or delay, one of tcp_allowed_congestion_control; without it, as on this machine
+    #[arg(long, value_name = "NAME")]
+    pub(crate) congestion: Option<String>,
     /// Our nodes are `sync-node` processes; without it, they are embedded in this one, each with threads of its own
     #[arg(long)]
     pub(crate) processes: bool,

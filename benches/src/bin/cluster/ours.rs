@@ -17,9 +17,10 @@ use sync_store::{
 };
 use tokio::time::Instant;
 
-use crate::contestant::{Cluster, Counter, Kind, PATIENCE, Prober, Setup, Writer, value, wait_until};
+use crate::contestant::{
+    Cluster, Counter, Kind, PATIENCE, Prober, Setup, Watched, Writer, value, wait_until,
+};
 use crate::process::Stopped;
-use crate::way::Way;
 use daemon::Daemon;
 use embedded::Embedded;
 
@@ -33,6 +34,8 @@ const BURST: u64 = 100_000;
 const CLIENT: &str = "client";
 /// Writes that are watched where a node has nothing to take over.
 const WATCHED_IDLE: usize = 500;
+/// How long a node may take to join where it is watched: on a way that loses much it takes minutes.
+const JOIN_PATIENCE: Duration = Duration::from_secs(300);
 const PROBE: &str = "probe-0000000000";
 
 /// A node, however it runs.
@@ -125,14 +128,12 @@ impl Sizes {
 struct Ours<'a> {
     setup: &'a Setup,
     members: Vec<Member>,
-    /// The ways to the members, if they are not the shortest.
-    ways: Vec<Way>,
 }
 
 /// Starts so many nodes and waits until each sees all others.
 pub(crate) fn start(setup: &Setup, nodes: u32) -> Result<Box<dyn Cluster + '_>> {
     let members = (0..nodes).map(|number| Member::start(setup, number, setup.records));
-    let mut ours = Ours { setup, members: members.collect::<Result<_>>()?, ways: Vec::new() };
+    let mut ours = Ours { setup, members: members.collect::<Result<_>>()? };
     ours.introduce()?;
     Ok(Box::new(ours))
 }
@@ -151,15 +152,9 @@ impl Ours<'_> {
     }
 
     fn tell_peers(&mut self) -> Result<()> {
-        let mut addresses: Vec<String> = self.members.iter().map(Member::address).collect();
-        if let Some(loss) = self.setup.loss {
-            let transport = self.setup.transport;
-            for address in &addresses[self.ways.len()..] {
-                let to = address.trim_start_matches("quic://").parse().context("the address of a node")?;
-                self.ways.push(Way::start(transport, to, loss)?);
-            }
-            addresses = self.ways.iter().map(|way| transport.address(&way.address().to_string())).collect();
-        }
+        let [here, there] = [self.setup.here(), self.setup.there()].map(|ip| ip.to_string());
+        let addresses: Vec<String> =
+            self.members.iter().map(|member| member.address().replace(&here, &there)).collect();
         for (number, member) in self.members.iter_mut().enumerate() {
             let others = addresses.iter().enumerate().filter(|(other, _)| *other != number);
             member.set_peers(&others.map(|(_, address)| address.clone()).collect::<Vec<_>>())?;
@@ -221,7 +216,7 @@ impl Cluster for Ours<'_> {
         wait_until("the new node to have every record", Duration::from_micros(200), has_all)
     }
 
-    fn join_watched(&mut self, records: u64) -> Result<Vec<f64>> {
+    fn join_watched(&mut self, records: u64) -> Result<Watched> {
         let number = self.members.len() as u32;
         self.members.push(Member::start(self.setup, number, self.setup.records)?);
         self.tell_peers()?;
@@ -231,7 +226,14 @@ impl Cluster for Ours<'_> {
         let session = |number: u32| format!("hot-{number:012}");
         let mut random = SmallRng::seed_from_u64(1);
         let mut micros = Vec::new();
+        let mut joining = Instant::now();
         for number in 0.. {
+            if joining.elapsed() > JOIN_PATIENCE {
+                let (received, here) = (received(), micros.len());
+                return Err(anyhow!(
+                    "after {JOIN_PATIENCE:?} the new node has {received} of {records} records and {here} of the sessions written meanwhile; use fewer --records"
+                ));
+            }
             let done = if records == 0 { micros.len() >= WATCHED_IDLE } else { received() >= records };
             if done {
                 break;
@@ -246,12 +248,13 @@ impl Cluster for Ours<'_> {
                 // Not as a single probe, which waits without giving way: both nodes have all processors to themselves here.
                 std::thread::sleep(Duration::from_micros(10));
             }
-            // The first waits until the node is connected.
-            if number > 0 {
-                micros.push(begun.elapsed().as_secs_f64() * 1e6);
+            match number {
+                // The first waits until the node is connected.
+                0 => joining = Instant::now(),
+                _ => micros.push(begun.elapsed().as_secs_f64() * 1e6),
             }
         }
-        Ok(micros)
+        Ok(Watched { micros, took: joining.elapsed() })
     }
 
     fn is_settled(&mut self) -> Result<bool> {

@@ -1,30 +1,34 @@
-//! A way between nodes that is long and loses packets, made in this process.
+//! A way between nodes that is long and loses packets: those of the kernel's TCP and of QUIC alike, with all that either does about it.
 //!
-//! *UDP*: each datagram arrives after the delay, or never. *TCP*: of what is read from a connection each 1,448 bytes are a segment. A segment that is lost arrives one round trip later, as after a fast
-//! retransmission, and all bytes behind it wait for it. That is kind to TCP: a last segment would wait for a time-out, and its congestion control, which sees none of this, never slows
-//! down. QUIC's does.
+//! This process moves into a network namespace of its own. Nodes listen there at [`HERE`], and know each other at [`THERE`], to which a TUN device leads. What comes out of that waits
+//! for the delay, or is lost; then it goes back in with its two addresses exchanged, as if it were from `THERE` to `HERE`. Checksums stay right, for they are sums.
 
-use std::collections::HashMap;
-use std::net::SocketAddr;
-use std::sync::Arc;
+use std::collections::VecDeque;
+use std::fs::{self, File};
+use std::net::Ipv4Addr;
+use std::os::fd::AsFd;
+use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use rand::Rng;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream, UdpSocket};
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use tokio::runtime::{Builder, Runtime};
-use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
+use tokio_tun::Tun;
 
-use crate::options::Transport;
-
-/// Bytes of a segment of TCP.
-const SEGMENT: usize = 1_448;
-/// Pieces under way in one direction: 1 MiB of datagrams, 16 MiB of TCP.
-const PIECES: usize = 1_024;
-/// Bytes read at once.
-const PIECE: usize = 16 << 10;
+/// Where nodes listen.
+pub(crate) const HERE: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);
+/// Where they find each other.
+pub(crate) const THERE: Ipv4Addr = benches::WAY;
+/// The device. It is alone in its namespace.
+const DEVICE: &str = "way";
+/// Packets that wait at the most, on their way and in the queue of the kernel: 6 MB. As at a router, what comes while it is full is lost.
+const PACKETS: usize = 4_096;
+/// Bytes of a packet, as on an Ethernet.
+const MTU: u16 = 1_500;
+/// Where an IPv4 packet has its addresses (RFC 791 §3.1).
+const ADDRESSES: std::ops::Range<usize> = 12..20;
 
 /// What is wrong with ways.
 #[derive(Clone, Copy, Debug)]
@@ -35,138 +39,78 @@ pub(crate) struct Loss {
     pub(crate) delay: Duration,
 }
 
-/// A way to one node. It ends when this is dropped.
+/// The way between all nodes. It ends when this is dropped.
 #[derive(Debug)]
 pub(crate) struct Way {
-    address: SocketAddr,
     _runtime: Runtime,
 }
 
 impl Way {
-    /// To a node that listens at `to`.
-    pub(crate) fn start(transport: Transport, to: SocketAddr, loss: Loss) -> Result<Self> {
+    /// Moves the calling thread, and those that it starts from now on, to where the way is. TCP controls congestion by the algorithm of this name, or by the usual one.
+    pub(crate) fn start(loss: Loss, congestion: Option<&str>) -> Result<Self> {
+        enter().context("--loss and --delay need a network namespace: root, and the command ip")?;
+        // What one connection has learned of the way is nothing that the next one should know.
+        let settings = [("congestion_control", congestion), ("no_metrics_save", Some("1"))];
+        for (name, value) in settings.iter().filter_map(|&(name, value)| Some((name, value?))) {
+            let file = format!("/proc/sys/net/ipv4/tcp_{name}");
+            fs::write(&file, value).with_context(|| format!("cannot write {value} to {file}"))?;
+        }
         let runtime =
             Builder::new_multi_thread().worker_threads(1).thread_name("way.").enable_all().build()?;
-        let any = SocketAddr::from(([127, 0, 0, 1], 0));
-        let address = runtime.block_on(async {
-            if transport == Transport::Quic {
-                let near = UdpSocket::bind(any).await?;
-                let address = near.local_addr()?;
-                tokio::spawn(datagrams(near, to, loss));
-                return anyhow::Ok(address);
-            }
-            let listener = TcpListener::bind(any).await?;
-            let address = listener.local_addr()?;
-            tokio::spawn(connections(listener, to, loss));
-            Ok(address)
+        let tun = runtime.block_on(async {
+            let mask = Ipv4Addr::new(255, 255, 255, 0);
+            let device = Tun::builder().name(DEVICE).mtu(MTU.into()).address(HERE).netmask(mask).up();
+            anyhow::Ok(device.build()?.pop().context("no device")?)
         });
-        Ok(Self { address: address.context("a way between nodes")?, _runtime: runtime })
-    }
-
-    pub(crate) fn address(&self) -> SocketAddr {
-        self.address
+        runtime.spawn(carry(tun.context("--loss and --delay need a TUN device")?, loss));
+        ip(&format!("link set {DEVICE} txqueuelen {PACKETS}"))?;
+        Ok(Self { _runtime: runtime })
     }
 }
 
-fn is_lost(loss: Loss) -> bool {
-    rand::rng().random_bool(loss.share)
+/// Makes a namespace and moves into it. It goes with the last of who is in it.
+fn enter() -> Result<()> {
+    let name = format!("zone-sync-way-{}", std::process::id());
+    ip(&format!("netns add {name}"))?;
+    let entered = File::open(format!("/run/netns/{name}"))
+        .and_then(|file| Ok(move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network))?));
+    ip(&format!("netns del {name}"))?;
+    entered?;
+    ip("link set lo up")
 }
 
-/// Nodes dial each other from a socket for each connection: whoever comes from another address has a way of its own.
-async fn datagrams(near: UdpSocket, to: SocketAddr, loss: Loss) {
-    let near = Arc::new(near);
-    let mut ways = HashMap::new();
-    let mut buffer = vec![0; 1 << 16];
+fn ip(words: &str) -> Result<()> {
+    // Where Debian puts it is not on every user's path.
+    let path = format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap_or_default());
+    let output = Command::new("ip").args(words.split(' ')).env("PATH", path).output();
+    let output = output.with_context(|| format!("ip {words}"))?;
+    if !output.status.success() {
+        bail!("ip {words}: {}", String::from_utf8_lossy(&output.stderr).trim());
+    }
+    Ok(())
+}
+
+async fn carry(tun: Tun, loss: Loss) {
+    let mut under_way: VecDeque<(Instant, Vec<u8>)> = VecDeque::new();
+    let mut buffer = [0; MTU as usize];
     loop {
-        let Ok((length, client)) = near.recv_from(&mut buffer).await else { continue };
-        let forth = ways.entry(client).or_insert_with(|| {
-            let (forth, pieces) = mpsc::channel(PIECES);
-            tokio::spawn(carry_datagrams(Arc::clone(&near), client, to, pieces, loss));
-            forth
-        });
-        if !is_lost(loss) {
-            // A queue that is full loses what comes, as that of a router.
-            let _ = forth.try_send((Instant::now() + loss.delay, buffer[..length].to_vec()));
+        let arrives_at = under_way.front().map_or_else(Instant::now, |&(at, _)| at);
+        tokio::select! {
+            biased;
+            () = sleep_until(arrives_at), if !under_way.is_empty() => {
+                while let Some((_, packet)) = under_way.pop_front_if(|(at, _)| *at <= Instant::now()) {
+                    // A packet that the kernel does not want is lost, too.
+                    let _ = tun.send(&packet).await;
+                }
+            }
+            received = tun.recv(&mut buffer) => {
+                let Ok(packet) = received.map(|length| &mut buffer[..length]) else { continue };
+                let is_ipv4 = packet.first().is_some_and(|byte| byte >> 4 == 4) && packet.len() >= ADDRESSES.end;
+                if is_ipv4 && under_way.len() < PACKETS && !rand::rng().random_bool(loss.share) {
+                    packet[ADDRESSES].rotate_left(4);
+                    under_way.push_back((Instant::now() + loss.delay, packet.to_vec()));
+                }
+            }
         }
     }
-}
-
-async fn carry_datagrams(
-    near: Arc<UdpSocket>,
-    client: SocketAddr,
-    to: SocketAddr,
-    mut forth: mpsc::Receiver<(Instant, Vec<u8>)>,
-    loss: Loss,
-) -> std::io::Result<()> {
-    let far = UdpSocket::bind(("127.0.0.1", 0)).await?;
-    far.connect(to).await?;
-    let (back, mut backwards) = mpsc::channel::<(Instant, Vec<u8>)>(PIECES);
-    let read = async {
-        let mut buffer = vec![0; 1 << 16];
-        loop {
-            let length = far.recv(&mut buffer).await?;
-            if !is_lost(loss) {
-                let _ = back.try_send((Instant::now() + loss.delay, buffer[..length].to_vec()));
-            }
-        }
-    };
-    let write = async {
-        while let Some((at, piece)) = forth.recv().await {
-            sleep_until(at).await;
-            far.send(&piece).await?;
-        }
-        Ok(())
-    };
-    let answer = async {
-        while let Some((at, piece)) = backwards.recv().await {
-            sleep_until(at).await;
-            near.send_to(&piece, client).await?;
-        }
-        Ok(())
-    };
-    tokio::select! { end = read => end, end = write => end, end = answer => end }
-}
-
-async fn connections(listener: TcpListener, to: SocketAddr, loss: Loss) {
-    loop {
-        let Ok((near, _)) = listener.accept().await else { continue };
-        tokio::spawn(async move {
-            let far = TcpStream::connect(to).await?;
-            near.set_nodelay(true)?;
-            far.set_nodelay(true)?;
-            let ((near_in, near_out), (far_in, far_out)) = (near.into_split(), far.into_split());
-            tokio::join!(carry(near_in, far_out, loss), carry(far_in, near_out, loss));
-            std::io::Result::Ok(())
-        });
-    }
-}
-
-/// Carries one direction of a connection to its end.
-async fn carry(
-    mut from: tokio::net::tcp::OwnedReadHalf,
-    mut to: tokio::net::tcp::OwnedWriteHalf,
-    loss: Loss,
-) {
-    let (sender, mut pieces) = mpsc::channel::<(Instant, Vec<u8>)>(PIECES);
-    let read = async move {
-        let mut buffer = vec![0; PIECE];
-        while let Ok(length @ 1..) = from.read(&mut buffer).await {
-            let lost = (0..length.div_ceil(SEGMENT)).any(|_| is_lost(loss));
-            let delay = if lost { loss.delay * 3 } else { loss.delay };
-            if sender.send((Instant::now() + delay, buffer[..length].to_vec())).await.is_err() {
-                return;
-            }
-        }
-    };
-    let write = async {
-        while let Some((at, piece)) = pieces.recv().await {
-            // In order: what comes behind a piece that was lost waits here.
-            sleep_until(at).await;
-            if to.write_all(&piece).await.is_err() {
-                return;
-            }
-        }
-        let _ = to.shutdown().await;
-    };
-    tokio::join!(read, write);
 }

@@ -47,7 +47,7 @@ fn get(api: SocketAddr, path: &str) -> Result<(u16, Value)> {
 impl Daemon {
     pub(super) fn start(setup: &Setup, number: u32, sizes: &Sizes) -> Result<Member> {
         let name = format!("node-{number}");
-        let address = setup.transport.address(&format!("127.0.0.1:{}", free_port()?));
+        let address = setup.transport.address(&format!("{}:{}", setup.here(), free_port()?));
         let api = SocketAddr::from(([127, 0, 0, 1], free_port()?));
         let zone = |zone: &str| setup.file(&format!("{name}-{zone}.zone"));
         let [certificate, key, authority] = ["node.pem", "node.key", "ca.pem"].map(|file| setup.file(file));

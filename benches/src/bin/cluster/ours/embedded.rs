@@ -35,7 +35,7 @@ impl Embedded {
         // The first to touch a page waits for the kernel to clear it, two megabytes at a time.
         let region = || Region::anonymous().prefault(true);
         let builder = Node::builder(format!("node-{number}"))
-            .listen(setup.transport.address("127.0.0.1:0").parse().context("the address")?)
+            .listen(setup.transport.address(&format!("{}:0", setup.here())).parse().context("the address")?)
             .keyval(KeyvalZone::builder(PAIRS).size(sizes.pairs).region(region()))
             .sticky(StickyZone::builder(SESSIONS).size(sizes.sessions).region(region()))
             .limit(LimitZone::builder(LIMITS).size(sizes.limits).rate(rate).region(region()));
