@@ -318,7 +318,7 @@ impl LimitZone {
     ///
     /// In the one case that every entry of the key's group is just being claimed by another thread, the request is judged by an empty
     /// bucket, and not recorded.
-    #[inline]
+    #[inline(always)]
     pub fn check(&self, key: impl AsRef<[u8]>, check: &Check, now: Time) -> Decision {
         let (key, now) = (key.as_ref(), now.as_nanos());
         self.check_usual(key, check, now).unwrap_or_else(|| self.check_any(key, check, now))
