@@ -324,7 +324,7 @@ impl LimitZone {
         self.check_usual(key, check, now).unwrap_or_else(|| self.check_any(key, check, now))
     }
 
-    /// The check that nearly all are: of a short key in the first of its groups, by the terms of the zone, in memory of this process, with nobody in the way. Straight on, with
+    /// The check that nearly all are: of a short key that is there, by the terms of the zone, in memory of this process, with nobody in the way. Straight on, with
     /// nothing that would have to be kept for another try. `None`: it is another one, and nothing has happened.
     #[inline(always)]
     fn check_usual(&self, key: &[u8], check: &Check, now: u64) -> Option<Decision> {
@@ -334,7 +334,7 @@ impl LimitZone {
             return None;
         }
         let key = LimitKey::inline(key)?;
-        let found = self.group(self.place(&key)).find_near(&key)?;
+        let found = self.group(self.place(&key)).find_soon(&key)?;
         let charged = found.try_charge(&self.terms, now, cost).ok()?;
         if charged.changed {
             self.dirty.mark(&self.region, found.slot);
