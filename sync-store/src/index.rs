@@ -7,7 +7,7 @@
 use crate::layout::{Layout, Section};
 use crate::region::OpenRegion;
 use crate::slot::{Slot, SlotState};
-use crate::words::{AtomicU64, LINE, Ordering, matching};
+use crate::words::{AtomicU64, LINE, Ordering, matching, prefetch};
 
 /// Slots of a bucket: a cache line. Loom explores every order of every access; with fewer of them it ends.
 pub(crate) const BUCKET: usize = if cfg!(loom) { 2 } else { 8 };
@@ -114,6 +114,12 @@ impl Index {
         let word = &bucket[at];
         let slot = Slot::from_raw(word.load(Ordering::SeqCst));
         slot.is_live_with(tag).then_some(Glimpse { at: first + at, word, slot })
+    }
+
+    /// Asks for the first bucket of a key before it is needed.
+    #[inline]
+    pub(crate) fn prefetch_first(self, region: &OpenRegion, hash: u64) {
+        prefetch(self.word(region, self.first(hash)));
     }
 
     /// Changes a slot if it is still as it was seen. Release: the record comes before. Acquire: so does what the slot pointed to, whose

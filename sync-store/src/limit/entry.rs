@@ -87,7 +87,7 @@ impl Head {
     }
 
     /// Whether it is live, and names such a key: one comparison.
-    const fn is_live(self, tag: u16, len: u8) -> bool {
+    pub(super) const fn is_live(self, tag: u16, len: u8) -> bool {
         let live = Phase::Live as u64 | (tag as u64) << TAG_AT | (len as u64) << LENGTH_AT;
         self.0 & (TAG_MASK | LENGTH_MASK | STATE_MASK) == live
     }

@@ -318,13 +318,13 @@ impl LimitZone {
     ///
     /// In the one case that every entry of the key's group is just being claimed by another thread, the request is judged by an empty
     /// bucket, and not recorded.
-    #[inline]
+    #[inline(always)]
     pub fn check(&self, key: impl AsRef<[u8]>, check: &Check, now: Time) -> Decision {
         let (key, now) = (key.as_ref(), now.as_nanos());
         self.check_usual(key, check, now).unwrap_or_else(|| self.check_any(key, check, now))
     }
 
-    /// The check that nearly all are: of a short key in the first of its groups, by the terms of the zone, in memory of this process, with nobody in the way. Straight on, with
+    /// The check that nearly all are: of a short key that is there, by the terms of the zone, in memory of this process, with nobody in the way. Straight on, with
     /// nothing that would have to be kept for another try. `None`: it is another one, and nothing has happened.
     #[inline(always)]
     fn check_usual(&self, key: &[u8], check: &Check, now: u64) -> Option<Decision> {
@@ -334,7 +334,7 @@ impl LimitZone {
             return None;
         }
         let key = LimitKey::inline(key)?;
-        let found = self.group(self.place(&key)).find_near(&key)?;
+        let found = self.group(self.place(&key)).find_soon(&key)?;
         let charged = found.try_charge(&self.terms, now, cost).ok()?;
         if charged.changed {
             self.dirty.mark(&self.region, found.slot);

@@ -99,17 +99,23 @@ impl Table {
     /// Writes a record whatever is there, like [`Self::write`], if that is one of as many units, where it is expected; what nearly every update finds. `false`: it
     /// is another case, and nothing has happened.
     ///
-    /// All that does not depend on the old record is done before that is looked at: so what is left behind the second cache miss is little enough for the processor to begin the next
+    /// There are two cache misses that depend on each other, bucket and old record. Each is asked for as soon as it is known and looked at as late as can be, with work between that
+    /// does not depend on it, a block taken behind the one and filled behind the other: so what is left behind the second is little enough for the processor to begin the next
     /// operation meanwhile.
     #[inline(always)]
     pub(crate) fn overwrite(&self, now: Time, key: &[u8], value: &[u8], time_ms: u64) -> bool {
         let _change = self.region.begin();
-        let Some(glimpse) = self.glance_twice(self.hash(key)) else { return false };
+        let hash = self.hash(key);
+        self.parts.index.prefetch_first(&self.region, hash);
+        let units = units_needed(key.len(), value.len(), time_ms != 0);
+        let Some((cell, block)) = self.parts.blocks.at_hand(&self.region, units) else { return false };
+        let Some(glimpse) = self.glance_twice(hash) else {
+            self.parts.blocks.free_into(&self.region, cell, block);
+            return false;
+        };
         let (at, slot) = (glimpse.at, glimpse.slot);
         let old = self.parts.blocks.at(&self.region, slot.unit());
         old.prefetch_head();
-        let units = units_needed(key.len(), value.len(), time_ms != 0);
-        let Some((cell, block)) = self.parts.blocks.at_hand(&self.region, units) else { return false };
         let new = self.parts.blocks.at(&self.region, block.unit);
         new.fill_body(key, value, time_ms);
         let (head, stamp) = (old.head(), old.stamp());
