@@ -17,7 +17,7 @@ use foldhash::fast::RandomState;
 use governor::{Quota, RateLimiter};
 use quick_cache::UnitWeighter;
 use quick_cache::sync::DefaultLifecycle;
-use sync_store::{Check, Expiry, KeyvalZone, LimitZone, Rate, Region, StickyZone, Time};
+use sync_store::{Check, Expiry, KeyvalZone, LimitZone, Prefault, Rate, Region, StickyZone, Time};
 
 const NOW: Time = Time::from_millis(1_700_000_000_000);
 const RECORDS: u32 = 1_000_000;
@@ -95,7 +95,7 @@ fn resident() -> usize {
 
 /// A zone is as large as it was made; what it has not touched yet counts, too.
 fn all() -> Region {
-    Region::anonymous().prefault(true)
+    Region::anonymous().prefault(Prefault::First)
 }
 
 fn grown(shape: Shape, who: &str, records: u32) -> usize {

@@ -139,7 +139,7 @@ pub use lengths::MatchBy;
 pub use limit::{Check, Decision, Delay, LimitCounters, LimitZone, LimitZoneBuilder, Outcome};
 pub use rate::Rate;
 pub use record::{Applied, Record, Replica, State, ZoneKind, ZoneStats};
-pub use region::Region;
+pub use region::{Prefault, Region};
 pub use seen::Seen;
 pub use stamp::{Dot, MAX_CLOCK_SKEW, Origin, Stamp};
 pub use sticky::{Session, StickyZone, StickyZoneBuilder};

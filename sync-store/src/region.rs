@@ -58,9 +58,23 @@ pub struct Region {
     file: Option<PathBuf>,
     mode: u32,
     huge_pages: bool,
-    prefault: bool,
+    prefault: Prefault,
     /// `None`: a random one.
     seed: Option<u64>,
+}
+
+/// When the memory of a region is touched for the first time, for which the system clears it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Prefault {
+    /// As it is used: the first to use a page, with huge pages two megabytes, waits until it is cleared.
+    #[default]
+    Never,
+    /// By a thread of its own, which begins when the zone is made and ends when all of it is touched. The zone is of use meanwhile, and a machine
+    /// that has not got that much memory is found out then.
+    Beside,
+    /// When the zone is made, which takes that much longer: no request ever waits, and a machine that has not got that much memory says so at once.
+    First,
 }
 
 impl Default for Region {
@@ -72,7 +86,7 @@ impl Default for Region {
 impl Region {
     /// Memory of this process alone, gone when the zone is dropped.
     pub const fn anonymous() -> Self {
-        Self { file: None, mode: 0o600, huge_pages: true, prefault: false, seed: None }
+        Self { file: None, mode: 0o600, huge_pages: true, prefault: Prefault::Never, seed: None }
     }
 
     /// A file that other processes can attach to. It is made if it does not exist; if it holds a zone of the same name, kind and size, that one
@@ -94,9 +108,8 @@ impl Region {
         self
     }
 
-    /// Whether to touch all memory when the zone is made, so that no request waits for a page later, and so that a machine that has not got that much
-    /// says so at once. Default: no.
-    pub const fn prefault(mut self, prefault: bool) -> Self {
+    /// When all memory is touched, so that no request waits for a page later. Default: [`Prefault::Never`].
+    pub const fn prefault(mut self, prefault: Prefault) -> Self {
         self.prefault = prefault;
         self
     }

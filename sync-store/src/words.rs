@@ -13,6 +13,8 @@ use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::Prefault;
+
 #[cfg(loom)]
 pub(crate) use loom::sync::atomic::{AtomicU64, Ordering, fence};
 #[cfg(not(any(test, loom)))]
@@ -45,8 +47,8 @@ pub(crate) struct Words {
 impl Words {
     /// `bytes` bytes of memory of this process, seen as whole words. The kernel hands the pages out zeroed, as they are first touched; or now
     /// and huge ones, if asked to.
-    pub(crate) fn anonymous(bytes: usize, huge_pages: bool, prefault: bool) -> io::Result<Self> {
-        memory::Memory::anonymous(bytes, huge_pages, prefault).map(Self::of)
+    pub(crate) fn anonymous(bytes: usize, huge_pages: bool, prefault: Prefault) -> io::Result<Self> {
+        memory::Memory::anonymous(bytes, huge_pages, prefault).map(|memory| Self::of(memory, prefault))
     }
 
     /// The first `bytes` bytes of a file that has at least so many, seen as whole words.
@@ -54,9 +56,9 @@ impl Words {
         file: &std::fs::File,
         bytes: usize,
         huge_pages: bool,
-        prefault: bool,
+        prefault: Prefault,
     ) -> io::Result<Self> {
-        memory::Memory::of_file(file, bytes, huge_pages, prefault).map(Self::of)
+        memory::Memory::of_file(file, bytes, huge_pages, prefault).map(|memory| Self::of(memory, prefault))
     }
 
     /// The same memory, of which only `len` words from `start` on are seen. What reads one section all the time keeps it this way: its
@@ -66,8 +68,11 @@ impl Words {
     }
 
     #[allow(unsafe_code)]
-    fn of(memory: memory::Memory) -> Self {
+    fn of(memory: memory::Memory, prefault: Prefault) -> Self {
         let memory = Arc::new(memory);
+        if prefault == Prefault::Beside {
+            memory::touch_beside(&memory);
+        }
         let words: *const [AtomicU64] = memory.words();
         // SAFETY: the words live as long as `memory`, which is dropped with the last clone of `Self` and not moved in its Arc; `deref` hands them out for no longer
         // than it borrows `self`, and nothing else does.
@@ -375,12 +380,19 @@ mod memory {
     use std::fs::File;
     use std::io;
     use std::slice;
+    use std::sync::Arc;
+    #[cfg(target_os = "linux")]
+    use std::thread;
 
     #[cfg(target_os = "linux")]
     use memmap2::Advice;
     use memmap2::{MmapMut, MmapOptions, MmapRaw};
 
-    use super::{AtomicU64, WORD};
+    use super::{AtomicU64, Prefault, WORD};
+
+    /// A huge page: as long as that, others of the process wait who change what is mapped.
+    #[cfg(target_os = "linux")]
+    const TOUCHED_AT_ONCE: usize = 2 << 20;
 
     /// A mapping rather than an allocation: exactly as long as asked for, page aligned, zeroed without being touched, and given back
     /// to the system as a whole.
@@ -390,7 +402,7 @@ mod memory {
     }
 
     impl Memory {
-        pub(super) fn anonymous(bytes: usize, huge_pages: bool, prefault: bool) -> io::Result<Self> {
+        pub(super) fn anonymous(bytes: usize, huge_pages: bool, prefault: Prefault) -> io::Result<Self> {
             Self::mapped(MmapRaw::from(MmapMut::map_anon(bytes)?), huge_pages, prefault)
         }
 
@@ -398,7 +410,7 @@ mod memory {
             file: &File,
             bytes: usize,
             huge_pages: bool,
-            prefault: bool,
+            prefault: Prefault,
         ) -> io::Result<Self> {
             Self::mapped(MmapOptions::new().len(bytes).map_raw(file)?, huge_pages, prefault)
         }
@@ -407,14 +419,16 @@ mod memory {
             not(target_os = "linux"),
             expect(unused_variables, reason = "advice that only Linux takes")
         )]
-        fn mapped(map: MmapRaw, huge_pages: bool, prefault: bool) -> io::Result<Self> {
+        fn mapped(map: MmapRaw, huge_pages: bool, prefault: Prefault) -> io::Result<Self> {
             #[cfg(target_os = "linux")]
             {
                 // A kernel without huge pages, or without them for such a mapping, says so. Nobody is worse off than before.
                 if huge_pages {
                     let _ = map.advise(Advice::HugePage);
                 }
-                if prefault && let Err(error) = map.advise(Advice::PopulateWrite) {
+                if prefault == Prefault::First
+                    && let Err(error) = map.advise(Advice::PopulateWrite)
+                {
                     // EINVAL: Linux before 5.14 does not know the advice, and faults the pages in as they are touched.
                     if error.kind() != io::ErrorKind::InvalidInput {
                         return Err(error);
@@ -436,23 +450,45 @@ mod memory {
             unsafe { slice::from_raw_parts(self.map.as_mut_ptr().cast::<AtomicU64>(), self.words) }
         }
     }
+
+    /// Touches all memory in a thread of its own, which ends with the memory at the latest. Should there be no thread, or not enough memory, the first
+    /// to use a page finds out, as without this.
+    #[cfg(target_os = "linux")]
+    pub(super) fn touch_beside(memory: &Arc<Memory>) {
+        let (bytes, memory) = (memory.map.len(), Arc::downgrade(memory));
+        let touch = move || {
+            for from in (0..bytes).step_by(TOUCHED_AT_ONCE) {
+                let Some(memory) = memory.upgrade() else { return };
+                let length = TOUCHED_AT_ONCE.min(bytes - from);
+                if memory.map.advise_range(Advice::PopulateWrite, from, length).is_err() {
+                    return;
+                }
+            }
+        };
+        _ = thread::Builder::new().name("prefault".to_owned()).spawn(touch);
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    pub(super) fn touch_beside(_memory: &Arc<Memory>) {}
 }
 
 #[cfg(loom)]
 mod memory {
     use std::io;
 
-    use super::{AtomicU64, WORD};
+    use std::sync::Arc;
+
+    use super::{AtomicU64, Prefault, WORD};
 
     /// Loom's atomics are no plain words; a vector of them takes the place of the mapping.
     pub(super) struct Memory(Box<[AtomicU64]>);
 
     impl Memory {
-        pub(super) fn anonymous(bytes: usize, _huge_pages: bool, _prefault: bool) -> io::Result<Self> {
+        pub(super) fn anonymous(bytes: usize, _huge_pages: bool, _prefault: Prefault) -> io::Result<Self> {
             Ok(Self((0..bytes / WORD).map(|_| AtomicU64::new(0)).collect()))
         }
 
-        pub(super) fn of_file(_: &std::fs::File, _: usize, _: bool, _: bool) -> io::Result<Self> {
+        pub(super) fn of_file(_: &std::fs::File, _: usize, _: bool, _: Prefault) -> io::Result<Self> {
             Err(io::ErrorKind::Unsupported.into())
         }
 
@@ -460,4 +496,6 @@ mod memory {
             &self.0
         }
     }
+
+    pub(super) fn touch_beside(_memory: &Arc<Memory>) {}
 }

@@ -24,6 +24,7 @@ use sync_node::haproxy::Haproxy;
 use sync_node::redis::Redis;
 use sync_node::{Listener, Node};
 use sync_transport::Address;
+use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -46,17 +47,27 @@ pub(crate) fn check(file: &Path) -> Result<()> {
 pub(crate) fn run(file: &Path) -> Result<()> {
     let config = Config::load(file)?;
     let log = Log::start(config.log_level)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .context("cannot start the threads of the node")?;
-    let result = runtime.block_on(async {
-        let mut running = Running::start(file, config, log).await?;
+    let threads = config.zone_sync.as_ref().map_or(1, |zone_sync| zone_sync.threads);
+    // Apart from the doors: a second thread that is woken to help a single write only delays it.
+    let links = runtime(Some(threads))?;
+    let doors = runtime(None)?;
+    let result = doors.block_on(async {
+        let mut running = Running::start(file, config, log, &links).await?;
         running.until_stopped().await;
         Ok(())
     });
-    runtime.shutdown_timeout(RUNTIME_TIMEOUT);
+    doors.shutdown_timeout(RUNTIME_TIMEOUT);
+    links.shutdown_timeout(RUNTIME_TIMEOUT);
     result
+}
+
+/// So many threads, or one for each core.
+fn runtime(threads: Option<u64>) -> Result<Runtime> {
+    let mut builder = Builder::new_multi_thread();
+    if let Some(threads) = threads {
+        builder.worker_threads(usize::try_from(threads)?).thread_name("links");
+    }
+    builder.enable_all().build().context("cannot start the threads of the node")
 }
 
 /// A node at work.
@@ -107,7 +118,7 @@ async fn bind(config: &Config, key: &str, address: &Address) -> Result<Listener>
 }
 
 impl Running {
-    async fn start(file: &Path, config: Config, log: Log) -> Result<Self> {
+    async fn start(file: &Path, config: Config, log: Log, links: &Runtime) -> Result<Self> {
         // Before anything else, so that a signal during the start is not lost.
         let signals = Signals::new().context("cannot listen to signals")?;
         let api_listener = match &config.api {
@@ -129,7 +140,8 @@ impl Running {
             Some(haproxy) => Some(bind(&config, "haproxy_peers.listen", &haproxy.listen).await?),
             None => None,
         };
-        let node = parts::builder(&config).start().await.map_err(|error| parts::located(&config, &error))?;
+        let node = links.spawn(parts::builder(&config).start()).await.context("the start was cut short")?;
+        let node = node.map_err(|error| parts::located(&config, &error))?;
         info!(
             name = node.name(),
             cluster = node.cluster(),

@@ -45,6 +45,8 @@ pub struct ZoneSync {
     pub max_frame: u64,
     /// Connections that peers may have open from one address (of IPv6, one network of 64 bits), of 1024 in all. Default: 128. Not reloadable.
     pub max_connections_per_address: u64,
+    /// Threads of links and publication, 1 to 64. One is woken soonest; more carry more than one core does. Default: 1. Not reloadable.
+    pub threads: u64,
     /// Records stamped further ahead of our clock than this are refused. Default: 5 s. Not reloadable.
     pub max_clock_skew: Duration,
     /// How long a graceful stop (SIGQUIT) waits for peers to acknowledge. Default: 10 s. Reloadable.

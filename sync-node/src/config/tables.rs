@@ -21,7 +21,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use sync_store::{Rate, Region};
+use sync_store::{Prefault, Rate, Region};
 use sync_transport::{Address, CipherSuite, NamePattern, Server, TlsVersion, Transport};
 use toml::de::{DeTable, DeValue};
 
@@ -34,6 +34,8 @@ const MAX_FRAME: u64 = 1 << 20;
 const FRAME_HEADROOM: u64 = 1 << 10;
 /// An eighth of all connections that a listener accepts.
 const CONNECTIONS_PER_ADDRESS_MAX: u64 = 128;
+/// More than machines have cores that could be spared.
+const THREADS_MAX: u64 = 64;
 const RECV_BUFFER_SIZE: u64 = 64 << 10;
 const INTERVAL: Duration = Duration::from_millis(1);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -200,6 +202,7 @@ fn zone_sync(mut table: Section<'_, '_>) -> (Option<ZoneSync>, Duration) {
     let recv_buffer_size = table.read("recv_buffer_size", size).unwrap_or(RECV_BUFFER_SIZE);
     let max_connections_per_address =
         table.read("max_connections_per_address", positive_count).unwrap_or(CONNECTIONS_PER_ADDRESS_MAX);
+    let threads = table.read("threads", threads).unwrap_or(1);
     let max_clock_skew = table.read("max_clock_skew", positive_time).unwrap_or(sync_store::MAX_CLOCK_SKEW);
     let shutdown_timeout = table.read("shutdown_timeout", time).unwrap_or(SHUTDOWN_TIMEOUT);
     let tombstone_retention = table.read("tombstone_retention", positive_time).unwrap_or(TOMBSTONE_RETENTION);
@@ -238,12 +241,20 @@ fn zone_sync(mut table: Section<'_, '_>) -> (Option<ZoneSync>, Duration) {
         recv_buffer_size,
         max_frame,
         max_connections_per_address,
+        threads,
         max_clock_skew,
         shutdown_timeout,
         tombstone_retention,
         ssl,
     });
     (zone_sync, tombstone_retention)
+}
+
+fn threads(value: &DeValue<'_>) -> Parsed<u64> {
+    match count(value)? {
+        number @ 1..=THREADS_MAX => Ok(number),
+        _ => Err(format!("must be 1 to {THREADS_MAX}")),
+    }
 }
 
 fn positive_count(value: &DeValue<'_>) -> Parsed<u64> {
@@ -399,7 +410,7 @@ fn region(table: &mut Section<'_, '_>, taken: &mut Taken) -> Region {
     let file = table.read("map_file", |value| zone_file(&folder, value, "/dev/shm/sessions.zone"));
     let mode = table.read("map_mode", mode);
     let huge_pages = table.read("huge_pages", flag);
-    let prefault = table.read("prefault", flag);
+    let prefault = table.read("prefault", prefault);
     if table.has("map_mode") && !table.has("map_file") {
         table.problem(
             "map_mode",
@@ -414,10 +425,9 @@ fn region(table: &mut Section<'_, '_>, taken: &mut Taken) -> Region {
     if let Some(huge_pages) = huge_pages {
         region = region.huge_pages(huge_pages);
     }
-    if let Some(prefault) = prefault {
-        region = region.prefault(prefault);
-    }
-    region
+    // Touching the pages of a file makes the system write them to the disk that it may lie on.
+    let default = if region.path().is_some() { Prefault::Never } else { Prefault::Beside };
+    region.prefault(prefault.unwrap_or(default))
 }
 
 fn keyval_zone(mut table: Section<'_, '_>, retention: Duration, taken: &mut Taken) -> Option<KeyvalZone> {
@@ -661,6 +671,18 @@ fn rate(value: &DeValue<'_>) -> Parsed<Rate> {
         }
         error => error.to_string(),
     })
+}
+
+fn prefault(value: &DeValue<'_>) -> Parsed<Prefault> {
+    match (value.as_bool(), value.as_str()) {
+        (Some(true), _) => Ok(Prefault::First),
+        (Some(false), _) => Ok(Prefault::Never),
+        (None, Some("beside")) => Ok(Prefault::Beside),
+        (None, Some(other)) => {
+            Err(format!("{other:?} is not a way to touch memory; write true, false or \"beside\""))
+        }
+        (None, None) => Err(format!("must be true, false or \"beside\", not {}", values::kind(value))),
+    }
 }
 
 fn keyval_type(value: &DeValue<'_>) -> Parsed<KeyvalType> {

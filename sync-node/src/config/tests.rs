@@ -1,7 +1,7 @@
 use super::*;
 use crate::StateSync;
 use std::time::Duration;
-use sync_store::Region;
+use sync_store::{Prefault, Region};
 
 const API: &str = "[api]\nlisten = \"127.0.0.1:8080\"\n";
 
@@ -40,6 +40,7 @@ fn defaults_are_those_of_the_documentation() {
     assert_eq!(sync.recv_buffer_size, 64 << 10);
     assert_eq!(sync.max_frame, 1 << 20);
     assert_eq!(sync.max_connections_per_address, 128);
+    assert_eq!(sync.threads, 1);
     assert_eq!(sync.max_clock_skew, Duration::from_secs(5));
     assert_eq!(sync.shutdown_timeout, Duration::from_secs(10));
     assert_eq!(sync.tombstone_retention, Duration::from_secs(3600));
@@ -161,7 +162,7 @@ auth_basic_user_file = "/nonexistent/users"
 11:22: `number` must be 1 or more
 11:32: `size` must be at least 4k
 11:38: unknown key `sice` in [zone_sync.buffers]; did you mean `size`?
-12:1: unknown key `tls` in [zone_sync]; it knows transport, listen, servers, resolve, resolver, valid, interval, connect_timeout, connect_retry_interval, timeout, buffers, max_frame, recv_buffer_size, max_connections_per_address, max_clock_skew, shutdown_timeout, tombstone_retention, ssl
+12:1: unknown key `tls` in [zone_sync]; it knows transport, listen, servers, resolve, resolver, valid, interval, connect_timeout, connect_retry_interval, timeout, buffers, max_frame, recv_buffer_size, max_connections_per_address, threads, max_clock_skew, shutdown_timeout, tombstone_retention, ssl
 16:8: `size` "32kb" is not a size; write a number with k, m or g, such as "32k", "1m" or "1g"
 17:9: `state` must name a file, such as "one.keyval"
 18:8: `type` "cidr" is not a type of keys; write string, ip or prefix
@@ -342,9 +343,10 @@ fn zones_say_where_their_memory_comes_from() {
     let config = Config::parse(&text, &folder.path().join("node.toml")).expect("good");
     let file = |name: &str| Region::map_file(folder.path().join(name));
     let [one, two] = &config.keyval_zones[..] else { panic!("two zones") };
-    assert_eq!(one.region, file("one.zone").mode(0o660).huge_pages(false).prefault(true));
+    assert_eq!(one.region, file("one.zone").mode(0o660).huge_pages(false).prefault(Prefault::First));
     assert_eq!(one.record_size, 100);
-    assert_eq!((&two.region, two.record_size), (&Region::anonymous(), 48));
+    let two_region = Region::anonymous().prefault(Prefault::Beside);
+    assert_eq!((&two.region, two.record_size), (&two_region, 48));
     assert_eq!(config.sticky_zones[0].region, file("sessions.zone"));
     assert_eq!(config.sticky_zones[0].record_size, 1024);
     assert_eq!(config.limit_req_zones[0].region, file("req.zone").mode(0o600));
@@ -430,8 +432,12 @@ fn a_zone_that_cannot_be_mapped_is_explained() {
     assert_eq!(
         errors("map_file = 'one.zone'\nhuge_pages = 'on'\nprefault = 1\nrecord_size = 0"),
         "7:14: `huge_pages` must be true or false without quotes
-8:12: `prefault` must be true or false, not a number
+8:12: `prefault` must be true, false or \"beside\", not a number
 9:15: `record_size` must be larger than 0"
+    );
+    assert_eq!(
+        errors("prefault = 'later'"),
+        "6:12: `prefault` \"later\" is not a way to touch memory; write true, false or \"beside\""
     );
     assert_eq!(
         errors("map_file = 'z'\n[[sticky_zone]]\nname = 'two'\nsize = '1m'\nmap_file = './z'"),
@@ -446,6 +452,9 @@ fn sizes_of_buffers_must_agree_and_limits_must_let_somebody_in() {
         with("max_connections_per_address = 0"),
         "4:31: `max_connections_per_address` must be 1 or more"
     );
+    for threads in ["0", "65"] {
+        assert_eq!(with(&format!("threads = {threads}")), "4:11: `threads` must be 1 to 64");
+    }
     assert_eq!(
         with("max_frame = '8k'"),
         "4:13: `max_frame` 8k cannot hold a buffer of 16k; write at least 17k"

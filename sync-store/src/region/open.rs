@@ -12,7 +12,7 @@ use crate::sharing::{Change, Dead, Sharing, TABLE_WORDS, first_word};
 use crate::slot::UNIT_BITS;
 use crate::stamp::Hlc;
 use crate::words::{AtomicU64, LINE, Ordering, UNIT, WORD, Words, fence};
-use crate::{Error, ZoneKind};
+use crate::{Error, Prefault, ZoneKind};
 
 /// "zonesync" in ASCII, read as a little-endian number. Written last: a region without it is half made.
 const MAGIC: u64 = u64::from_le_bytes(*b"zonesync");
@@ -164,7 +164,8 @@ impl OpenRegion {
         {
             return Err(not_a_region());
         }
-        let words = Words::of_file(&file, bytes, true, false).map_err(|error| Error::region(path, &error))?;
+        let words = Words::of_file(&file, bytes, true, Prefault::Never)
+            .map_err(|error| Error::region(path, &error))?;
         if words[MAGIC_AT].load(Ordering::Acquire) != MAGIC {
             return Err(not_a_region());
         }

@@ -4,17 +4,19 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use sync_store::{Error, Expiry, KeyvalZone, LimitZone, Region, Replica as _, StickyZone};
+use sync_store::{Error, Expiry, KeyvalZone, LimitZone, Prefault, Region, Replica as _, StickyZone};
 
 use crate::child::NOW;
 use crate::support::{Child, Dir, say};
 
+const PREFAULTS: [Prefault; 3] = [Prefault::Never, Prefault::Beside, Prefault::First];
+
 #[test]
 fn memory_can_be_taken_in_any_way() {
     let dir = Dir::new();
-    for (number, (huge_pages, prefault)) in
-        [(false, false), (false, true), (true, false), (true, true)].into_iter().enumerate()
-    {
+    let ways =
+        [false, true].into_iter().flat_map(|huge_pages| PREFAULTS.map(|prefault| (huge_pages, prefault)));
+    for (number, (huge_pages, prefault)) in ways.enumerate() {
         let options = |region: Region| region.huge_pages(huge_pages).prefault(prefault);
         let size = (4 << 20) + 4096;
         for region in [Region::anonymous(), Region::map_file(dir.file(&format!("zone-{number}")))] {
@@ -34,11 +36,48 @@ fn memory_can_be_taken_in_any_way() {
     }
 }
 
+/// Bytes of this process in memory: the second number of statm.
+#[cfg(target_os = "linux")]
+fn resident() -> usize {
+    let statm = fs::read_to_string("/proc/self/statm").expect("Linux");
+    let pages: usize = statm.split(' ').nth(1).expect("pages").parse().expect("a number");
+    pages * 4096
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn memory_is_touched_beside_while_it_is_used_and_no_longer_than_it_is_there() {
+    let zone = |size: u64| {
+        let region = Region::anonymous().prefault(Prefault::Beside);
+        KeyvalZone::builder("z").size(size).region(region).build().expect("memory")
+    };
+    // Gone while it is touched.
+    for _ in 0..20 {
+        let zone = zone(1 << 30);
+        zone.set("k", "v", NOW, Expiry::Never).expect("room");
+    }
+    let size = 256 << 20;
+    let before = resident();
+    let zone = zone(size);
+    let mut number = 0u64;
+    // For ever, if it is not: what the records take is far less.
+    while resident() < before + size as usize / 2 {
+        number += 1;
+        if number <= 1_000 {
+            zone.set(number.to_le_bytes(), "v", NOW, Expiry::Never).expect("room");
+        }
+        std::thread::yield_now();
+    }
+    for number in 1..=number.min(1_000) {
+        assert_eq!(zone.get(number.to_le_bytes(), NOW).expect("there"), "v");
+    }
+}
+
 /// In a file system of one MiB.
 pub(crate) fn child_without_room(dir: &Path) {
     let path = dir.join("zone");
     let is_nothing_there = || fs::metadata(&path).map_or(true, |file| file.len() == 0);
-    for prefault in [false, true] {
+    for prefault in PREFAULTS {
         for size in [(1 << 20) + 4096, 4 << 20, 1 << 30] {
             let region = || Region::map_file(&path).prefault(prefault);
             let rate = "1r/s".parse().expect("a rate");

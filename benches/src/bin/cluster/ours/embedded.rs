@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use sync_node::Node;
-use sync_store::{KeyvalZone, LimitZone, Region, StickyZone};
+use sync_store::{KeyvalZone, LimitZone, Prefault, Region, StickyZone};
 use sync_transport::{Pem, Server, TlsOptions};
 use tokio::runtime::{Builder, Runtime};
 
@@ -32,8 +32,8 @@ impl Embedded {
             Builder::new_multi_thread().worker_threads(1).thread_name(&threads).enable_all().build();
         let runtime = runtime.context("cannot start the thread of a node")?;
         let rate = RATE.parse().context("the rate")?;
-        // The first to touch a page waits for the kernel to clear it, two megabytes at a time.
-        let region = || Region::anonymous().prefault(true);
+        // As the daemon has it. The thread that does it has a name of its own: its time is not the node's.
+        let region = || Region::anonymous().prefault(Prefault::Beside);
         let builder = Node::builder(format!("node-{number}"))
             .listen(setup.transport.address(&format!("{}:0", setup.here())).parse().context("the address")?)
             .keyval(KeyvalZone::builder(PAIRS).size(sizes.pairs).region(region()))
