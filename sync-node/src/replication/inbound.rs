@@ -13,7 +13,9 @@ use sync_proto::wire::frame::Kind;
 use sync_proto::wire::refuse::Code;
 use sync_proto::wire::{Acknowledge, CatchUpEnd, Goodbye, Heartbeat, Hello, Request, ZoneAcknowledge};
 use sync_proto::{BatchView, CatchUpView, Message, RowRef, encode};
-use sync_store::{Applied, Error as StoreError, Record, Replica, VersionVector, ZoneKind};
+use sync_store::{
+    Applied, Error as StoreError, Record, Replica, State as RecordState, VersionVector, ZoneKind,
+};
 
 use super::clock_offset::{ClockOffset, Measured};
 use super::handshake::{self, Peer};
@@ -219,19 +221,27 @@ impl Inbound {
                 _ => Some(Ahead { from_seq_excluded, through_seq }),
             };
         }
-        // States that were sent by others contain it: its debts are counted.
-        let is_contained = replica.kind() == ZoneKind::Limit
-            && from_seq_excluded <= covered
-            && through_seq <= shared.repair.lock().contained(id, from);
+        // States that others sent contain what it begins with: those debts are counted.
+        let contained_seq = match replica.kind() {
+            ZoneKind::Limit => shared.repair.lock().contained(id, from).min(through_seq),
+            ZoneKind::Keyval | ZoneKind::Sticky => 0,
+        };
         let applied = apply(&shared.zones[id], batch.rows(from.raw()), |replica, rows| {
-            if is_contained {
-                let applied = replica.apply_states(now.time, rows)?;
-                if applied.refused == 0 {
-                    replica.cover(&[(from, through_seq)].into_iter().collect());
-                }
-                return Ok(applied);
+            let contained = contained_seq.saturating_sub(from_seq_excluded) as usize;
+            if contained == 0 {
+                return replica.apply_batch(now.time, from, from_seq_excluded, through_seq, rows);
             }
-            replica.apply_batch(now.time, from, from_seq_excluded, through_seq, rows)
+            let mut rows: Vec<_> = rows.collect();
+            let states = replica.apply_states(now.time, &mut rows.iter().take(contained).copied())?;
+            if states.refused > 0 {
+                return Ok(states);
+            }
+            for row in rows.iter_mut().take(contained) {
+                if let RecordState::Limit { debt_ns, .. } = &mut row.state {
+                    *debt_ns = 0;
+                }
+            }
+            replica.apply_batch(now.time, from, from_seq_excluded, through_seq, &mut rows.into_iter())
         });
         let is_whole = applied.as_ref().is_ok_and(|applied| applied.refused == 0);
         link.brought_uncovered |= !is_whole || link.ahead.is_some();

@@ -5,7 +5,7 @@
 //! Peers' vectors, from Hello and heartbeats, tell what exists; our own vector tells what we have. What stays missing for a grace
 //! period is requested from **one** peer that has all of it, so a new node receives the records of the departed once and
 //! not once per peer. Asked peers vary by node and by attempt; attempts back off exponentially. A link has one request per zone
-//! outstanding: a peer that is slow to answer is not made slower by being asked again.
+//! outstanding: a peer that is slow to answer is not made slower by being asked again; one of those that know less is asked after a while.
 //!
 //! A peer may lie, by mistake or on purpose, so nobody is believed about an origin that can speak for itself: while an origin is connected, only
 //! its own links count, and are asked. Of one that is not, a claim is taken, for nothing better is known. But it is *hearsay*: the zone then believes to
@@ -300,8 +300,8 @@ impl Repair {
                 || zone.heard.values().any(|h| h.from == origin || h.is_asked_for(origin));
             let base = if is_awaited { patience } else { grace };
             let wait = base.saturating_mul(2u32.pow(missing.attempts.min(BACKOFF_POWER_MAX)));
-            if now.saturating_sub(missing.since) >= wait && zone.asked(origin, missing.attempts) == Some(link)
-            {
+            let waited = now.saturating_sub(missing.since);
+            if waited >= wait && zone.asked(origin, missing, waited >= patience) == Some(link) {
                 origins.push(origin);
             }
         }
@@ -353,18 +353,20 @@ impl ZoneRepair {
         })
     }
 
-    /// The link to ask for an origin: one of those that know the most of it and owe no answer, another one at each attempt.
-    fn asked(&self, origin: Origin, attempts: u32) -> Option<LinkId> {
-        let may_speak = || self.heard.iter().filter(|(_, h)| self.may_speak(h, origin));
-        let most = may_speak().map(|(_, h)| h.vector.get(origin)).max()?;
-        let able = may_speak().filter(|(_, h)| h.vector.get(origin) == most && h.outstanding.is_none());
-        let able: Vec<_> = able.map(|(&link, _)| link).collect();
+    /// The link to ask for an origin: one of those that know the most of it and owe no answer, another one at each attempt. If `is_overdue`, those that do owe one do not
+    /// count any more: what they claim to have may never come, and others have some of it.
+    fn asked(&self, origin: Origin, missing: &Missing, is_overdue: bool) -> Option<LinkId> {
+        let knows = |h: &Heard| h.vector.get(origin) > missing.have_seq && self.may_speak(h, origin);
+        let counts = |h: &Heard| knows(h) && (h.outstanding.is_none() || !is_overdue);
+        let most = self.heard.values().filter(|h| counts(h)).map(|h| h.vector.get(origin)).max()?;
+        let able = self.heard.iter().filter(|(_, h)| h.vector.get(origin) == most && h.outstanding.is_none());
+        let able: Vec<_> = able.filter(|(_, h)| knows(h)).map(|(&link, _)| link).collect();
         if able.is_empty() {
             return None;
         }
         // Different origins are asked of different links, so that one peer does not serve everything.
         let start = (origin.raw() % able.len() as u64) as usize;
-        able.get((start + attempts as usize) % able.len()).copied()
+        able.get((start + missing.attempts as usize) % able.len()).copied()
     }
 
     fn note_missing(&mut self, ours: &VersionVector, now: Duration) {

@@ -135,8 +135,8 @@ impl Snapshot {
         entry.is_still(head).then_some(Self { key, tat, debt })
     }
 
-    /// The arrival time without unpublished work.
+    /// The arrival time without unpublished work, and with what was refunded and that is not published: either follows.
     pub(super) fn published_tat(&self) -> u64 {
-        self.tat.saturating_sub(u64::try_from(self.debt).unwrap_or(0))
+        self.tat.saturating_sub_signed(self.debt)
     }
 }

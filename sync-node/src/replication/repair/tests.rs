@@ -106,6 +106,28 @@ fn a_peer_that_is_slow_to_answer_is_not_asked_twice() {
 }
 
 #[test]
+fn who_knows_the_next_most_is_asked_when_the_one_with_the_most_does_not_answer() {
+    let (mut repair, ours) = (repair(), vector(&[(101, 10), (102, 10)]));
+    repair.heard(0, 1, origin(101), vector(&[(101, 10), (7, u64::MAX)]));
+    assert_eq!(all(&mut repair, &ours, Duration::ZERO), []);
+    assert_eq!(all(&mut repair, &ours, GRACE)[0].0, 1);
+    assert_eq!(all(&mut repair, &ours, GRACE + PATIENCE), [], "its time to answer is not over");
+    let asked = all(&mut repair, &ours, GRACE + PATIENCE * 2);
+    assert_eq!(
+        asked.iter().map(|(link, wanted)| (*link, wanted.origins.clone())).collect::<Vec<_>>(),
+        [(2, vec![origin(7)])]
+    );
+    // Nor does it keep another origin from being asked for.
+    let ours = vector(&[(101, 10), (102, 10), (7, 50)]);
+    repair.completed(0, 2, asked[0].1.request, GRACE + PATIENCE * 2).expect("it was asked");
+    repair.heard(0, 1, origin(101), vector(&[(101, 10), (7, u64::MAX), (8, u64::MAX)]));
+    repair.heard(0, 2, origin(102), vector(&[(102, 10), (7, 50), (8, 50)]));
+    let later = GRACE + PATIENCE * 3;
+    assert_eq!(all(&mut repair, &ours, later), []);
+    assert_eq!(all(&mut repair, &ours, later + PATIENCE)[0].1.origins, [origin(8)]);
+}
+
+#[test]
 fn orphans_are_adopted_when_nobody_can_deliver_them_any_more() {
     let (mut repair, ours) = (repair(), vector(&[(101, 10), (102, 10)]));
     assert_eq!(repair.poll_adopt(0, &ours, Duration::ZERO), None);

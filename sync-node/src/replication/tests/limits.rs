@@ -67,3 +67,27 @@ fn debts_that_a_state_of_another_contained_are_not_added() {
     quiesce(&mut net);
     assert_eq!(net.admitted(2, "client", 200), 100 - 17);
 }
+
+/// The same while the link from that origin has begun but not yet caught up: its stream goes on beyond a gap.
+#[test]
+fn debts_beyond_a_gap_that_a_state_of_another_contained_are_not_added() {
+    let mut net = Net::new(vec![node(1), node(2)]);
+    net.mesh();
+    assert_eq!(net.admitted(0, "client", 10), 10);
+    quiesce(&mut net);
+    net.nodes.push(node(3));
+    net.connect(0, 2);
+    net.step(1).expect("no link fails");
+    let held = net.links.pop().expect("the link that has greeted");
+    assert_eq!(net.admitted(0, "client", 5), 5);
+    quiesce(&mut net);
+    net.connect(1, 2);
+    quiesce(&mut net);
+    net.links.push(held);
+    // Of this the state did not tell.
+    assert_eq!(net.admitted(0, "client", 2), 2);
+    quiesce(&mut net);
+    net.mesh();
+    quiesce(&mut net);
+    assert_eq!(net.admitted(2, "client", 100), 100 - 17);
+}

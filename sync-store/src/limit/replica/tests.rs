@@ -232,6 +232,18 @@ fn refunds_travel() {
 }
 
 #[test]
+fn a_refund_that_is_not_published_yet_is_not_in_a_state_either() {
+    let [a, fresh] = [1, 2].map(|raw| zone(raw, "10r/h", 9));
+    spend(&a, "k", 8, at(0));
+    publish(&a, at(0));
+    a.check("k", &Check { cost: -3, ..Check::default() }, at(1));
+    catch_up(&a, &fresh, at(1));
+    assert_eq!(left(&fresh, "k", at(1)), 2);
+    apply(&fresh, &publish(&a, at(2)), at(2));
+    assert_eq!((left(&a, "k", at(2)), left(&fresh, "k", at(2))), (5, 5), "it is taken off once");
+}
+
+#[test]
 fn hostile_batches_are_refused() {
     let zone = zone(1, "10r/h", 9);
     let try_rows = |from: Origin, range: (u64, u64), rows: &[Row]| {
