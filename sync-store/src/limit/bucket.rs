@@ -41,8 +41,10 @@
 //! are no debts. There the same may happen once, to the node that joins and to no other: it counts twice what was on its way to it
 //! from a third node when it received a state that contained it.
 //!
-//! **Refunds** are negative debts. A node refunds at most what it sees in the bucket, so that no credit arises, and peers take off
-//! all of it, unless their busy period began after it.
+//! **Refunds** are negative debts. A node refunds at most what it sees in the bucket, so that no credit arises: before it took off r, its arrival time was m + r.
+//! Whoever had heard of all that this node had would have been busy until then. If its busy period began at e, later than m + r, what was refunded has drained there, and
+//! it takes off nothing. If e lies before that, some of that work has yet to arrive, and will be added in full although the true bucket was empty at m; so it takes off what is left of the
+//! refund at e, r − (e − m), or all of it if e ≤ m.
 
 /// The most work a bucket holds, 292 years: debts are signed, and must not overflow.
 pub(super) const CAPACITY_MAX: u64 = i64::MAX.unsigned_abs();
@@ -165,13 +167,9 @@ impl View {
     pub(super) fn add(self, now: u64, tat: u64, debt: i64) -> Self {
         let work = debt.unsigned_abs();
         if debt < 0 {
-            // The refund was given at `tat` at the latest; a busy period that began later never held what was refunded.
-            let tat = if !self.idle.is_none() && self.idle.end > tat {
-                self.tat
-            } else {
-                self.tat.saturating_sub(work)
-            };
-            return Self { tat, ..self };
+            // What had drained of it when this busy period began.
+            let drained = if self.idle.is_none() { 0 } else { self.idle.end.saturating_sub(tat) };
+            return Self { tat: self.tat.saturating_sub(work.saturating_sub(drained)), ..self };
         }
         let began = tat.saturating_sub(work).min(now);
         if self.tat <= began {

@@ -48,6 +48,8 @@ pub(super) enum Kind {
     Leave,
     /// Many writes at once.
     Burst,
+    /// Many writes at once on one node, which is killed while it sends them.
+    Crash,
 }
 
 impl Kind {
@@ -106,6 +108,13 @@ pub(super) enum Fault {
         how: Stop,
     },
     Burst,
+    /// Many writes on a node, and then it ends.
+    Crash {
+        host: Host,
+        /// How long after the writes.
+        after: Duration,
+        empty: bool,
+    },
 }
 
 /// How a node ends.
@@ -119,6 +128,8 @@ pub(super) enum Stop {
     Graceful,
 }
 
+/// So many times the way to the farthest node is how long a node may live that is killed while it sends.
+const CRASH_DELAYS: u32 = 5;
 /// A clock that is ahead by so many times what peers tolerate is far ahead.
 const FAR: i64 = 6;
 
@@ -173,6 +184,10 @@ pub(super) fn next(rng: &mut SmallRng, plan: &Plan, hosts: &[Host]) -> Option<(F
             Fault::Leave { host, how }
         }
         Kind::Burst => Fault::Burst,
+        Kind::Crash => {
+            let after = duration(rng, plan.delay.1 * CRASH_DELAYS);
+            Fault::Crash { host, after, empty }
+        }
     };
     Some((fault, lasts))
 }

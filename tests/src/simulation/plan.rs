@@ -7,17 +7,19 @@ use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
 use super::faults::Kind;
+use super::host::BURST;
 use super::truth::REQUEST;
 
 /// The largest cluster, nodes that come and go included.
 pub(super) const HOSTS_MAX: usize = 8;
 
-/// Requests that a node may count twice if links bring everything by their logs: those that were under way when two nodes first met.
-const COUNTED_TWICE_FIRST: u32 = 2;
 /// How much longer than the fault a message may be late: until both ends have noticed, and dialled again.
 const LATE: Duration = Duration::from_secs(30);
-/// Requests that a node may count twice: those that came while it was sent a state.
-const COUNTED_TWICE_MAX: u32 = 20;
+/// Requests that a node may count twice if it is sent states.
+const COUNTED_TWICE_MAX: u32 = 2;
+/// Requests of which some nodes may know and others not if they are sent states: of what two admit without hearing of each other only the greater part is counted. One may cost
+/// the whole burst.
+const MISSED_MAX: u32 = 20;
 /// Faults that leave nodes and their lists as they are: what they cost comes by the log.
 const STREAM_ALONE: [Kind; 5] = [Kind::Burst, Kind::ClockStep, Kind::Delay, Kind::Reset, Kind::Slow];
 /// So many batches hold all that is written in the longest fault.
@@ -32,6 +34,17 @@ pub(super) enum Room {
     Forgetful,
     /// Zones run full, and tombstones are forgotten.
     Scarce,
+}
+
+/// What requests of limits cost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Costs {
+    /// One each.
+    One,
+    /// Some cost more, up to the whole burst.
+    Mixed,
+    /// The same, and some are refunded on the node that admitted them.
+    Refunded,
 }
 
 /// The parameters of a run.
@@ -72,8 +85,9 @@ pub(super) struct Plan {
     pub(super) fault_max: Duration,
     /// Nodes keep their zones in files.
     pub(super) mapped: bool,
-    /// By how much a node's view of a limit may be beyond the truth.
-    pub(super) excess_max: Option<Duration>,
+    pub(super) costs: Costs,
+    /// How many requests, the dearest of the key, a node's view of a limit may be beyond the truth, beside what is late.
+    pub(super) counted_twice: Option<u32>,
     /// There is a limit zone whose clients ask for far more than it admits; and whether it is strict.
     pub(super) strict: Option<bool>,
 }
@@ -85,6 +99,8 @@ impl Plan {
         let room = *pick(rng, &[Room::Ample, Room::Ample, Room::Forgetful, Room::Scarce]);
         let far = rng.random_bool(0.4);
         let kinds = Kind::ALL.iter().filter(|_| rng.random_bool(0.4)).copied().collect::<Vec<_>>();
+        // Not of `rng`, so that all else of a seed is as it was before there were such faults.
+        let crashes = SmallRng::seed_from_u64(seed ^ 0x0063_7261_7368).random_bool(0.3);
         let churn = rng.random_bool(0.15);
         let retention = match room {
             Room::Ample => 24 * 3600,
@@ -112,17 +128,28 @@ impl Plan {
             pause: millis(*pick(rng, &[5, 20, 50, 200])),
             keys: *pick(rng, &[8, 40, 150]),
             value_max: *pick(rng, &[16, 100, 400]),
-            faults: if kinds.is_empty() { vec![Kind::Reset] } else { kinds },
+            faults: kinds,
             fault_pause: if churn { millis(1_500) } else { Duration::from_secs(rng.random_range(3..40)) },
             fault_max: Duration::from_secs(*pick(rng, &[3, 15, 40])),
             mapped: rng.random_bool(0.3),
-            excess_max: None,
+            costs: *pick(
+                // As above.
+                &mut SmallRng::seed_from_u64(seed ^ 0x636f_7374),
+                &[Costs::One, Costs::Mixed, Costs::Refunded],
+            ),
+            counted_twice: None,
             strict: None,
         };
+        if plan.faults.is_empty() {
+            plan.faults.push(Kind::Reset);
+        }
+        if crashes {
+            plan.faults.push(Kind::Crash);
+        }
         if seed % 8 == 5 {
             plan.stream_alone();
         }
-        plan.excess_max = plan.excess_max();
+        plan.counted_twice = plan.counted_twice();
         plan
     }
 
@@ -162,23 +189,39 @@ impl Plan {
             faults: if faults.is_empty() { vec![Split] } else { faults },
             fault_pause: Duration::from_secs(rng.random_range(10..100)),
             fault_max: Duration::from_secs(400),
-            excess_max: None,
+            counted_twice: None,
             strict: Some(is_strict),
             ..Self::new(seed)
         }
     }
 
-    /// What a message is late by may be late work. A node that is sent states, because it joins, or lacks what the logs or the links of its peers do not bring, may count twice
-    /// what is on its way to it. A clock that jumps makes peers refuse each other over and over, with states each time: then there is no bound worth its name.
-    fn excess_max(&self) -> Option<Duration> {
-        let late = self.fault_max + LATE;
-        let are_states_sent =
-            self.buffers.0 < LONG_LOG || !self.faults.iter().all(|kind| STREAM_ALONE.contains(kind));
+    /// Whether nodes may be sent states: because they join, or lack what the logs or the links of their peers do not bring.
+    fn are_states_sent(&self) -> bool {
+        self.buffers.0 < LONG_LOG || !self.faults.iter().all(|kind| STREAM_ALONE.contains(kind))
+    }
+
+    /// What is on its way to a node that is sent states may be counted twice. A clock that jumps makes peers refuse each other over and over, with states each time: then there is
+    /// no bound worth its name.
+    fn counted_twice(&self) -> Option<u32> {
         match self.faults.contains(&Kind::ClockJump) {
             true => None,
-            false if are_states_sent => Some(late + REQUEST * COUNTED_TWICE_MAX),
-            false => Some(REQUEST * COUNTED_TWICE_FIRST + REQUEST / 2),
+            false => Some(if self.are_states_sent() { COUNTED_TWICE_MAX } else { 0 }),
         }
+    }
+
+    /// How late a message may come: by so much work that is heard of late may end later than the true bucket.
+    pub(super) fn late(&self) -> Duration {
+        self.fault_max + LATE
+    }
+
+    /// How far views may be apart in the end.
+    pub(super) fn spread_max(&self) -> Option<Duration> {
+        let missed = match self.costs {
+            _ if !self.are_states_sent() => 0,
+            Costs::One => MISSED_MAX,
+            Costs::Mixed | Costs::Refunded => BURST as u32 + 1,
+        };
+        self.counted_twice.map(|_| self.late() + REQUEST * missed)
     }
 }
 

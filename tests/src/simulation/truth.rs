@@ -8,7 +8,7 @@
 //! **Nothing is made up.** A value is one that was written with this stamp, a session's server one that was learned for it.
 //!
 //! **Nobody is refused for what did not happen.** If all requests of a key had been decided in one place, by the clock that is ahead of all others, its
-//! arrival time would be X. No node's is later than X by more than the longest time a message was under way, and what the documented double count adds.
+//! arrival time would be X. No node's is later than X by more than the longest time a message was under way, what the documented double count adds, and what was refunded.
 //!
 //! **A strict limit is kept to**, whatever the network does: a bucket that contains all that was admitted holds no more than its own and what nodes may admit before they notice.
 //!
@@ -18,7 +18,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use sync_store::{Check, Cursor, Origin, Stamp, State, Time, VersionVector};
+use sync_store::{Check, Cursor, Entry, LimitZone, Origin, Stamp, State, Time, VersionVector};
 
 use super::host::{KEYVAL, LIMIT, Machine, STICKY, STRICT_BURST};
 use super::network::Host;
@@ -28,6 +28,8 @@ use super::plan::Plan;
 const UNSEEN_MAX: Duration = Duration::from_secs(30);
 /// What one request costs in the limit zone.
 pub(super) const REQUEST: Duration = Duration::from_secs(36);
+/// And in the strict one.
+const STRICT_REQUEST: Duration = Duration::from_secs(1);
 /// A table of origins has room for so many at least.
 const ORIGINS_MIN: usize = 32;
 
@@ -57,11 +59,13 @@ pub(super) struct Truth {
     written: BTreeMap<(Vec<u8>, Stamp), BTreeSet<Vec<u8>>>,
     /// What machines keep that run no node.
     kept: BTreeMap<Host, BTreeMap<Vec<u8>, Held>>,
+    /// The latest stamp of each key that a machine's zone has ever had: what is written there is later.
+    seen: BTreeMap<Host, BTreeMap<Vec<u8>, Stamp>>,
     learned: BTreeMap<Vec<u8>, BTreeSet<Vec<u8>>>,
-    /// The arrival time of each limit's key, were it decided in one place.
-    arrivals: BTreeMap<Vec<u8>, Time>,
-    /// The same of the only key of the strict zone, in the form of a bucket.
-    strict: Bucket,
+    /// The bucket of each limit's key, were it decided in one place.
+    buckets: BTreeMap<Vec<u8>, Bucket>,
+    /// The same of the only key of the strict zone.
+    pub(super) strict: Bucket,
     /// What nodes may have admitted there in addition because they were started anew: a share of the burst each.
     restarts: Bucket,
     /// How many requests more than its bucket has room for the strict zone has admitted, at most.
@@ -74,17 +78,45 @@ pub(super) struct Truth {
     pub(super) evicted: (bool, bool),
 }
 
-/// Requests that drain one a second, as an arrival time.
-#[derive(Clone, Copy, Debug, Default)]
-struct Bucket(Duration);
+/// What was admitted of a key, by the clock that is ahead of all others.
+#[derive(Debug, Default)]
+pub(super) struct Bucket {
+    /// The arrival time.
+    arrival: Time,
+    /// The same without refunds: states do not tell of any, and who is sent some may count what was refunded.
+    unrefunded: Time,
+    /// The most work of one request.
+    dearest: Duration,
+    /// What each node may yet refund of what it has admitted.
+    refundable: BTreeMap<Host, u64>,
+}
 
 impl Bucket {
-    fn add(&mut self, now: Duration, requests: u64) {
-        self.0 = self.0.max(now) + Duration::from_secs(requests);
+    fn charge(&mut self, work: Duration, fastest: Time) {
+        self.dearest = self.dearest.max(work);
+        for arrival in [&mut self.arrival, &mut self.unrefunded] {
+            *arrival = (*arrival).max(fastest).saturating_add(work);
+        }
     }
 
-    fn requests(self, now: Duration) -> u64 {
-        self.0.saturating_sub(now).as_secs_f64().ceil() as u64
+    fn refund(&mut self, work: Duration, fastest: Time) {
+        let work = work.min(self.arrival.saturating_sub(fastest));
+        self.arrival = Time::from_nanos(self.arrival.as_nanos() - work.as_nanos() as u64);
+    }
+
+    fn requests(&self, of: Duration, fastest: Time) -> u64 {
+        self.arrival.saturating_sub(fastest).div_duration_f64(of).ceil() as u64
+    }
+
+    /// Notes what a node has admitted, or refunded.
+    fn note(&mut self, host: Host, cost: i64) {
+        let left = self.refundable.entry(host).or_default();
+        *left = left.saturating_add_signed(cost);
+    }
+
+    /// How many requests a node may refund.
+    pub(super) fn refundable(&self, host: Host) -> u64 {
+        self.refundable.get(&host).copied().unwrap_or_default()
     }
 }
 
@@ -107,10 +139,25 @@ pub(super) fn expires(key: &[u8]) -> bool {
 
 impl Truth {
     /// A write was acknowledged: the zone has it with this version.
-    pub(super) fn wrote(&mut self, now: Duration, key: &str, stamp: Stamp, writer: Origin, value: &str) {
+    pub(super) fn wrote(
+        &mut self,
+        now: Duration,
+        host: Host,
+        key: &str,
+        entry: &Entry,
+    ) -> Result<(), String> {
+        let Entry { stamp, writer, .. } = *entry;
         let key = key.as_bytes().to_vec();
-        self.written.entry((key.clone(), stamp)).or_default().insert(value.as_bytes().to_vec());
+        let seen = self.seen.entry(host).or_default().insert(key.clone(), stamp);
+        if let Some(seen) = seen.filter(|seen| *seen >= stamp) {
+            return err(format!(
+                "host {host}: {:?} was written with {stamp:?}, but had {seen:?} before",
+                text(&key)
+            ));
+        }
+        self.written.entry((key.clone(), stamp)).or_default().insert(entry.value.to_vec());
         self.require(now, key, (stamp, Some(writer)), false);
+        Ok(())
     }
 
     /// A removal was acknowledged, of a record of this stamp: its own is later.
@@ -134,21 +181,41 @@ impl Truth {
         self.learned.entry(session.into()).or_default().insert(server.into());
     }
 
-    /// A request was admitted, when the clock that is ahead of all others showed `fastest`.
-    pub(super) fn admitted(&mut self, key: &str, fastest: Time) {
-        let arrival = self.arrivals.entry(key.into()).or_insert(Time::EPOCH);
-        *arrival = (*arrival).max(fastest).saturating_add(REQUEST);
+    /// A request was admitted, when the clock that is ahead of all others showed `fastest`; or if its cost is negative, work was refunded.
+    pub(super) fn charged(&mut self, host: Host, key: &str, cost: i64, refunded: Duration, fastest: Time) {
+        let bucket = self.buckets.entry(key.into()).or_default();
+        bucket.note(host, cost);
+        match u32::try_from(cost) {
+            Ok(cost) => bucket.charge(REQUEST * cost, fastest),
+            Err(_) => bucket.refund(refunded, fastest),
+        }
     }
 
-    /// A request of the strict zone was admitted.
-    pub(super) fn admitted_strictly(&mut self, plan: &Plan, fastest: Time) -> Result<(), String> {
-        let now = Duration::from_nanos(fastest.as_nanos());
+    /// How many requests of a limit's key a node may refund.
+    pub(super) fn refundable(&self, key: &str, host: Host) -> u64 {
+        self.buckets.get(key.as_bytes()).map_or(0, |bucket| bucket.refundable(host))
+    }
+
+    /// The same in the strict zone.
+    pub(super) fn charged_strictly(
+        &mut self,
+        plan: &Plan,
+        host: Host,
+        cost: i64,
+        refunded: Duration,
+        fastest: Time,
+    ) -> Result<(), String> {
+        self.strict.note(host, cost);
+        let Ok(cost) = u32::try_from(cost) else {
+            self.strict.refund(refunded, fastest);
+            return Ok(());
+        };
         let capacity = STRICT_BURST + 1;
-        self.strict.add(now, 1);
-        let over = self.strict.requests(now).saturating_sub(capacity);
+        self.strict.charge(STRICT_REQUEST * cost, fastest);
+        let over = self.strict.requests(STRICT_REQUEST, fastest).saturating_sub(capacity);
         self.strict_over = self.strict_over.max(over);
         let unnoticed = (plan.nodes as u64 - 1) * (capacity + NOTICED.as_secs());
-        let bound = unnoticed + self.restarts.requests(now);
+        let bound = unnoticed + self.restarts.requests(STRICT_REQUEST, fastest);
         if over > bound {
             return err(format!(
                 "{over} requests more than {capacity} and one a second, {bound} are the most"
@@ -159,7 +226,7 @@ impl Truth {
 
     /// A node was started that knows nothing of what was admitted.
     pub(super) fn began_anew(&mut self, fastest: Time) {
-        self.restarts.add(Duration::from_nanos(fastest.as_nanos()), STRICT_BURST + 1);
+        self.restarts.charge(STRICT_REQUEST * (STRICT_BURST as u32 + 1), fastest);
     }
 
     /// A node has started. What it kept is there.
@@ -190,11 +257,16 @@ impl Truth {
         drained: bool,
     ) {
         self.vectors.retain(|(of, _), _| *of != host);
+        self.buckets
+            .values_mut()
+            .chain([&mut self.strict])
+            .for_each(|bucket| _ = bucket.refundable.remove(&host));
         if keeps {
             let held = self.held(now, &machines[host]);
             self.kept.insert(host, held);
             return;
         }
+        self.seen.remove(&host);
         // What others have published it is not asked to bring to anybody.
         let delivered = machines[host].node.as_ref().filter(|_| drained).map(|node| node.origin());
         self.is_lost(now, machines, host, delivered);
@@ -203,6 +275,7 @@ impl Truth {
     /// What a machine has kept is thrown away.
     pub(super) fn discards(&mut self, now: Duration, machines: &[Machine], host: Host) {
         if self.kept.remove(&host).is_some() {
+            self.seen.remove(&host);
             self.is_lost(now, machines, host, None);
         }
     }
@@ -270,6 +343,13 @@ impl Truth {
         let running: Vec<_> = machines.iter().filter(|machine| machine.node.is_some()).collect();
         let held: Vec<_> = running.iter().map(|machine| (machine.id, self.held(now, machine))).collect();
         self.check_values(&held)?;
+        for (host, held) in &held {
+            let seen = self.seen.entry(*host).or_default();
+            for (key, record) in held {
+                let stamp = seen.entry(key.clone()).or_insert(record.version.0);
+                *stamp = record.version.0.max(*stamp);
+            }
+        }
         self.check_required(now, &held, fastest, plan)?;
         for machine in &running {
             self.check_machine(now, machine, plan)?;
@@ -399,16 +479,16 @@ impl Truth {
             }
         }
         let Some(limit) = node.limit(LIMIT) else { return Ok(()) };
-        for (key, &arrival) in &self.arrivals {
-            let view = limit.check(key, &Check { cost: 0, ..Check::default() }, time).reset();
+        for (key, bucket) in &self.buckets {
+            let view = peek(&limit, key, time);
             if !view.is_zero() {
-                let excess = time.saturating_add(view).saturating_sub(arrival);
+                let excess = time.saturating_add(view).saturating_sub(bucket.unrefunded);
                 self.excess = self.excess.max(excess);
-                if plan.excess_max.is_some_and(|max| excess > max) {
+                let max = plan.counted_twice.map(|requests| plan.late() + bucket.dearest * requests);
+                if max.is_some_and(|max| excess > max) {
                     return err(format!(
-                        "host {host}: its view of {:?} is {excess:?} beyond the truth, {:?} are the most",
-                        text(key),
-                        plan.excess_max
+                        "host {host}: its view of {:?} is {excess:?} beyond the truth, {max:?} are the most",
+                        text(key)
                     ));
                 }
             }
@@ -468,20 +548,24 @@ impl Truth {
     }
 }
 
-/// How far the nodes' views of a limit are apart, at most.
+/// How much work there is in a limit's bucket.
+pub(super) fn peek(limit: &LimitZone, key: impl AsRef<[u8]>, time: Time) -> Duration {
+    limit.check(key, &Check { cost: 0, ..Check::default() }, time).reset()
+}
+
+/// How far the nodes' views of a limit are apart, at most, but for refunds of which nodes may not have heard.
 pub(super) fn spread(now: Duration, machines: &[Machine], truth: &Truth) -> Duration {
     let limits: Vec<_> = machines
         .iter()
         .filter_map(|machine| Some((machine.time(now), machine.node.as_ref()?.limit(LIMIT)?)))
         .collect();
-    let peek = Check { cost: 0, ..Check::default() };
-    let spread_of = |key: &Vec<u8>| {
-        let arrivals =
-            limits.iter().map(|(time, limit)| time.saturating_add(limit.check(key, &peek, *time).reset()));
+    let spread_of = |(key, bucket): (&Vec<u8>, &Bucket)| {
+        let arrivals = limits.iter().map(|(time, limit)| time.saturating_add(peek(limit, key, *time)));
         let (first, last) = (arrivals.clone().min()?, arrivals.max()?);
-        Some(last.saturating_sub(first))
+        let unheard = bucket.unrefunded.saturating_sub(bucket.arrival);
+        Some(last.saturating_sub(first).saturating_sub(unheard))
     };
-    truth.arrivals.keys().filter_map(spread_of).max().unwrap_or_default()
+    truth.buckets.iter().filter_map(spread_of).max().unwrap_or_default()
 }
 
 /// The clock that is ahead of all others.

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use rand::Rng;
 use rand::rngs::SmallRng;
-use sync_store::{Check, Error, Expiry, Time};
+use rand::{Rng, SeedableRng};
+use sync_store::{Check, Error, Expiry, LimitZone, Time};
 
-use super::host::{KEYVAL, LIMIT, Machine, STICKY, STRICT};
-use super::plan::Plan;
-use super::truth::Truth;
+use super::host::{BURST, KEYVAL, LIMIT, Machine, STICKY, STRICT, STRICT_BURST};
+use super::plan::{Costs, Plan, pick};
+use super::truth::{Truth, peek};
 
 /// Keys of limits.
 const CLIENTS: u32 = 5;
@@ -25,10 +25,13 @@ pub(super) fn operate(
 ) -> Result<(), String> {
     let Some(node) = &machine.node else { return Ok(()) };
     let time = machine.time(now);
-    if let Some(strict) = node.limit(STRICT)
-        && strict.check("client", &Check::default(), time).is_admitted()
-    {
-        truth.admitted_strictly(plan, fastest)?;
+    // Not of `rng`, so that what else happens does not depend on what requests cost.
+    let mut costs = SmallRng::seed_from_u64(plan.seed ^ number << 32 ^ 0x636f_7374);
+    if let Some(strict) = node.limit(STRICT) {
+        let cost = cost(&mut costs, plan, STRICT_BURST + 1, truth.strict.refundable(machine.id));
+        if let Some(refunded) = charge(&strict, "client", cost, time) {
+            truth.charged_strictly(plan, machine.id, cost, refunded, fastest)?;
+        }
     }
     let n = rng.random_range(0..plan.keys);
     let sticky = node.sticky(STICKY).ok_or("no sticky zone")?;
@@ -55,12 +58,32 @@ pub(super) fn operate(
         84..87 => _ = sticky.forget(format!("s-{n}"), time).map_err(|error| format!("forget: {error}"))?,
         _ => {
             let client = format!("client-{}", rng.random_range(0..CLIENTS));
-            if limit.check(&client, &Check::default(), time).is_admitted() {
-                truth.admitted(&client, fastest);
+            let cost = cost(&mut costs, plan, BURST + 1, truth.refundable(&client, machine.id));
+            if let Some(refunded) = charge(&limit, &client, cost, time) {
+                truth.charged(machine.id, &client, cost, refunded, fastest);
             }
         }
     }
     Ok(())
+}
+
+/// What a request costs; negative: as much of what this node has admitted is given back.
+fn cost(rng: &mut SmallRng, plan: &Plan, capacity: u64, refundable: u64) -> i64 {
+    let many = rng.random_range(2..=capacity);
+    let some = *pick(rng, &[1, 1, 1, 2, 3, 5]);
+    let (is_many, is_refund) = (rng.random_ratio(1, 50), rng.random_ratio(1, 5) && refundable > 0);
+    match plan.costs {
+        Costs::Refunded if is_refund => -refundable.min(some).cast_signed(),
+        Costs::Mixed | Costs::Refunded => (if is_many { many } else { some }).cast_signed(),
+        Costs::One => 1,
+    }
+}
+
+/// Charges a key, or refunds it; `None` if that is not admitted. Answers how much work was refunded.
+fn charge(zone: &LimitZone, client: &str, cost: i64, time: Time) -> Option<Duration> {
+    let before = peek(zone, client, time);
+    let is_admitted = zone.check(client, &Check { cost, ..Check::default() }, time).is_admitted();
+    is_admitted.then(|| before.saturating_sub(peek(zone, client, time)))
 }
 
 fn set(
@@ -80,8 +103,7 @@ fn set(
             if entry.value != *value.as_bytes() {
                 return Err(format!("{key:?} was written, but reads as {entry:?}"));
             }
-            truth.wrote(now, key, entry.stamp, entry.writer, value);
-            Ok(())
+            truth.wrote(now, machine.id, key, &entry)
         }
         Err(Error::ZoneFull { .. }) => Ok(()),
         Err(error) => Err(format!("set: {error}")),

@@ -63,6 +63,13 @@ enum Event {
         deadline: Duration,
         restart: Option<(Duration, bool)>,
     },
+    /// The node that has just been written to ends, and is started again after a while.
+    Crash {
+        host: Host,
+        runs: u64,
+        empty: bool,
+        lasts: Duration,
+    },
     Check,
     Calm,
 }
@@ -211,6 +218,7 @@ impl World {
             Event::Drained { host, runs, deadline, restart } => {
                 self.drained(host, runs, deadline, restart)?
             }
+            Event::Crash { host, runs, empty, lasts } => self.crash(host, runs, empty, lasts)?,
             Event::Check => self.check()?,
             Event::Calm => self.calm()?,
         }

@@ -86,8 +86,18 @@ fn late_rows_in_either_order_come_to_the_same() {
 #[test]
 fn a_refund_counts_unless_the_busy_period_began_after_it() {
     assert_eq!(add(view(200, Some((5, 10))), 105, 120, -20), view(180, Some((5, 10))));
-    assert_eq!(add(view(200, Some((5, 130))), 140, 120, -20), view(200, Some((5, 130))));
+    assert_eq!(add(view(200, Some((5, 145))), 150, 120, -20), view(200, Some((5, 145))));
     assert_eq!(View { tat: 5, idle: Idle::default() }.add(1, 0, i64::MIN).tat, 0);
+}
+
+/// A third node admitted 100 at 0, and the sender, which heard of that, 20 at 10; at 20 it refunded 60, and all was over at 60. We hear of the 100 last.
+#[test]
+fn a_refund_of_work_that_has_yet_to_arrive_is_not_forgotten() {
+    let charged = add(View::default(), 90, 120, 20);
+    assert_eq!(charged, view(110, Some((0, 90))), "nobody has told that it was busy before");
+    let refunded = add(charged, 90, 60, -60);
+    assert_eq!(refunded, view(80, Some((0, 90))), "without the 100, 30 of the 60 have drained");
+    assert_eq!(add(refunded, 91, 100, 100).tat, 100 * UNIT, "no more than by what is late");
 }
 
 /// One node of the brute-force schedules: the pure rules, without memory or threads.

@@ -29,6 +29,10 @@ impl World {
             return Ok(());
         }
         let host = up[self.rng.random_range(0..up.len())];
+        self.one_operation_at(host)
+    }
+
+    fn one_operation_at(&mut self, host: Host) -> Result<(), String> {
         self.operations += 1;
         let fastest = fastest(self.now, &self.machines);
         let machine = &self.machines[host];
@@ -84,7 +88,11 @@ impl World {
             Fault::Delay(from, to, longest) => self.network.reroute((*from, *to), *longest),
             Fault::Reset { nth } => {
                 let open: Vec<_> = self.network.open().collect();
-                if let Some(&id) = open.get(nth % open.len().max(1)) {
+                let connection = open.get(nth % open.len().max(1)).copied();
+                if let Some(id) = connection.filter(|_| nth % 2 == 1) {
+                    // The other end hears of it after all that is under way.
+                    self.gone(id, Side::Dialler, Some("the connection was reset"));
+                } else if let Some(id) = connection {
                     self.gone_quietly(id, Side::Dialler, "the connection was reset");
                     self.gone_quietly(id, Side::Accepter, "the connection was reset");
                     let hosts = self.network.connections.get(&id).map(|c| [c.dialler.host, c.accepter.host]);
@@ -140,6 +148,14 @@ impl World {
                     self.one_operation()?;
                 }
             }
+            Fault::Crash { host, after, empty } => {
+                self.trouble(*host, until + *after);
+                for _ in 0..BURST {
+                    self.one_operation_at(*host)?;
+                }
+                let runs = self.machines[*host].runs;
+                self.plan_in(*after, Event::Crash { host: *host, runs, empty: *empty, lasts });
+            }
         }
         Ok(())
     }
@@ -181,7 +197,8 @@ impl World {
             | Fault::Stop { .. }
             | Fault::Join
             | Fault::Leave { .. }
-            | Fault::Burst => {}
+            | Fault::Burst
+            | Fault::Crash { .. } => {}
         }
         Ok(())
     }

@@ -120,6 +120,20 @@ impl World {
         Ok(())
     }
 
+    pub(super) fn crash(
+        &mut self,
+        host: Host,
+        runs: u64,
+        empty: bool,
+        lasts: Duration,
+    ) -> Result<(), String> {
+        if self.machines[host].runs == runs && self.machines[host].node.is_some() {
+            self.end(host, Stop::Kill, empty, false)?;
+            self.plan_in(lasts, Event::Start { host, empty });
+        }
+        Ok(())
+    }
+
     pub(super) fn stop_gracefully(&mut self, host: Host, restart: Option<(Duration, bool)>) {
         self.stopping.insert(host);
         let (runs, deadline) = (self.machines[host].runs, self.now + SHUTDOWN);

@@ -24,7 +24,7 @@ impl World {
             None => {
                 self.truth.check_end(self.now, &self.machines)?;
                 let spread = spread(self.now, &self.machines, &self.truth);
-                if let Some(max) = self.plan.excess_max.filter(|max| spread > *max) {
+                if let Some(max) = self.plan.spread_max().filter(|max| spread > *max) {
                     return Err(format!("views of a limit are {spread:?} apart, {max:?} are the most"));
                 }
                 Ok(Some(self.now - since))
