@@ -142,7 +142,6 @@ impl Listener {
     }
 
     async fn bind_within(address: &Address, limits: &Limits) -> Result<Self, Error> {
-        let options = &limits.options;
         let failed = |source| Error::Bind { address: address.clone(), source };
         let (bound_address, socket) = match address {
             Address::Tcp(socket) => {
@@ -152,7 +151,8 @@ impl Listener {
             }
             #[cfg(feature = "quic")]
             Address::Quic(socket) => {
-                let bound = quic::Bound::bind(address, *socket, options.tls.as_ref(), &options.connection)?;
+                let ListenOptions { tls, connection, .. } = &*limits.options;
+                let bound = quic::Bound::bind(address, *socket, tls.as_ref(), connection)?;
                 let address = bound.local_addr().map_or_else(|_| address.clone(), Address::Quic);
                 (address, Bound::Quic(bound))
             }
