@@ -16,7 +16,7 @@ const LINGER_BYTES_MAX: usize = 256 << 10;
 /// How much the kernel may hold of one connection beyond what is on its way, bytes (`TCP_NOTSENT_LOWAT`, tcp(7)). Its own bound is a buffer that grows to
 /// megabytes, and it asks for more only when a third of that is free: on a slow path fresh frames would wait behind all of it, and a peer
 /// that takes little would look like one that takes nothing.
-#[cfg(any(target_os = "linux", target_os = "android", target_vendor = "apple"))]
+#[cfg(any(target_os = "linux", target_os = "android"))]
 const NOT_SENT_MAX: u32 = 128 << 10;
 
 /// A connection of the operating system.
@@ -39,7 +39,7 @@ impl Socket {
     pub(crate) fn tcp(stream: TcpStream) -> Self {
         // Frames are gathered before they are sent; the kernel has nothing to add to that.
         let _ = stream.set_nodelay(true);
-        #[cfg(any(target_os = "linux", target_os = "android", target_vendor = "apple"))]
+        #[cfg(any(target_os = "linux", target_os = "android"))]
         let _ = socket2::SockRef::from(&stream).set_tcp_notsent_lowat(NOT_SENT_MAX);
         Self::Tcp(stream)
     }

@@ -48,6 +48,9 @@ const STEPS: [Step; 12] = [
             "cargo clippy --locked --workspace --all-targets -- -D warnings",
             // As a program takes it that opens no further doors.
             "cargo clippy --locked --package sync-node --no-default-features -- -D warnings",
+            "cargo clippy --locked --package sync-node --no-default-features --features envoy_rls -- -D warnings",
+            "cargo clippy --locked --package sync-node --no-default-features --features redis -- -D warnings",
+            "cargo clippy --locked --package sync-node --no-default-features --features haproxy -- -D warnings",
         ],
     },
     Step {

@@ -142,7 +142,7 @@ impl UsersFile {
     }
 
     /// Whether a user has the same password in another file, as far as its hash tells.
-    #[cfg(feature = "redis")]
+    #[cfg(any(feature = "envoy_rls", feature = "redis"))]
     pub(crate) fn agrees(&self, other: &Self, name: &str) -> bool {
         let (ours, theirs) = (self.inner.users.get(name), other.inner.users.get(name));
         ours.zip(theirs).is_some_and(|(ours, theirs)| ours.hash == theirs.hash)

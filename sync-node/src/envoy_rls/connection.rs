@@ -194,8 +194,8 @@ async fn answer(
 
 async fn admit(inner: &Inner, client: Client, request: &Request<Incoming>) -> Result<Guest, Status> {
     let options = inner.options();
+    check_address(&options, &client)?;
     let mut guest = Guest { client, user: None, options: Arc::clone(&options) };
-    guest.check_address()?;
     let Some(users) = options.users.clone() else { return Ok(guest) };
     if request.uri().path().starts_with(HEALTH_PREFIX) {
         return Ok(guest);
@@ -228,21 +228,24 @@ impl Guest {
         if Arc::ptr_eq(&self.options, options) {
             return Ok(());
         }
-        let old = std::mem::replace(&mut self.options, Arc::clone(options));
-        self.check_address()?;
-        let agrees = match (&old.users, &options.users, &self.user) {
+        check_address(options, &self.client)?;
+        let agrees = match (&self.options.users, &options.users, &self.user) {
             // Nobody is asked.
             (_, None, _) => true,
             (Some(old), Some(new), Some(user)) => old.agrees(new, user),
             (_, Some(_), _) => false,
         };
-        if agrees { Ok(()) } else { Err(unauthenticated()) }
-    }
-
-    fn check_address(&self) -> Result<(), Status> {
-        if self.options.access.allows(self.client.address) {
-            return Ok(());
+        if !agrees {
+            return Err(unauthenticated());
         }
-        Err(Status::permission_denied("access is not allowed from this address"))
+        self.options = Arc::clone(options);
+        Ok(())
     }
+}
+
+fn check_address(options: &Options, client: &Client) -> Result<(), Status> {
+    if options.access.allows(client.address) {
+        return Ok(());
+    }
+    Err(Status::permission_denied("access is not allowed from this address"))
 }

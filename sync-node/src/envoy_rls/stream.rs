@@ -49,12 +49,18 @@ impl RateLimitQuotaService for Quoter {
         let under_way = under_way.ok_or_else(|| Status::internal("a request that has not begun"))?;
         let (answers, answered) = mpsc::channel(1);
         let guest = request.extensions().get::<Guest>().cloned();
-        let guest = guest.ok_or_else(|| Status::internal("a client that was not let in"))?;
+        let mut guest = guest.ok_or_else(|| Status::internal("a client that was not let in"))?;
         let (inner, reports) = (Arc::clone(&self.inner), request.into_inner());
         tokio::spawn(async move {
             let _place = place;
             let mut quotas = Quotas::new(Arc::clone(&inner.zone));
-            let ended = attend(&inner, &mut quotas, reports, &answers, &under_way, guest).await;
+            let mut ended = attend(&inner, &mut quotas, reports, &answers, &under_way, &mut guest).await;
+            // Who is let in no more goes on with what it has until that expires, and nobody is told how much it used. The same if something else ended
+            // the stream since the reload.
+            if let Err(status) = guest.renew(&inner.options()) {
+                quotas.forget();
+                ended = ended.and(Err(status));
+            }
             {
                 // What is not given back while the node stops is what Envoy goes on with.
                 let change = inner.door.begin_change();
@@ -79,7 +85,7 @@ async fn attend(
     mut reports: Streaming<RateLimitQuotaUsageReports>,
     answers: &Answers,
     under_way: &UnderWay,
-    mut guest: Guest,
+    guest: &mut Guest,
 ) -> Result<(), Status> {
     let mut stopped = under_way.stopped.clone();
     let silence_max = inner.options().timeout;
@@ -95,11 +101,7 @@ async fn attend(
             _ = stopped.wait_for(|stopped| *stopped) => return Err(stopping()),
         };
         let options = inner.options();
-        if let Err(status) = guest.renew(&options) {
-            // It goes on with what it has until that expires, and nobody is told how much it used.
-            quotas.forget();
-            return Err(status);
-        }
+        guest.renew(&options)?;
         let actions = if let Some(message) = message {
             heard = Instant::now();
             if domain.is_empty() {

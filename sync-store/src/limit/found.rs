@@ -84,6 +84,7 @@ impl Found<'_> {
                 if !self.is_still_there() {
                     return None;
                 }
+                // A snapshot taken before this has the refund in the state, and it is published as well: the price of two words that are not changed at once.
                 self.entry.add_debt(-work.cast_signed());
                 return Some((before - work, true));
             }
@@ -128,11 +129,15 @@ impl Snapshot {
             return None;
         }
         let key = entry.key(head)?;
-        let debt = entry.debt();
-        let tat = entry.tat();
-        let later = entry.debt().wrapping_sub(debt);
-        let tat = tat.saturating_sub(u64::try_from(later).unwrap_or(0));
-        entry.is_still(head).then_some(Self { key, tat, debt })
+        loop {
+            let debt = entry.debt();
+            let tat = entry.tat();
+            // A refund in between may be in the one and not in the other; the next reading has both.
+            if let Ok(later) = u64::try_from(entry.debt().wrapping_sub(debt)) {
+                let tat = tat.saturating_sub(later);
+                return entry.is_still(head).then_some(Self { key, tat, debt });
+            }
+        }
     }
 
     /// The arrival time without unpublished work, and with what was refunded and that is not published: either follows.
