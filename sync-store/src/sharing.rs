@@ -43,9 +43,9 @@ pub(crate) enum Sharing {
     /// The region is anonymous.
     None,
     /// The process owns the zone; holds the lock on its file.
-    Owner { path: PathBuf, lock: File },
+    Owner { path: PathBuf, lock: Locked },
     /// The process is attached to it; holds the lock on a file of its own.
-    Guest { index: usize, lock_path: PathBuf, lock: Option<File> },
+    Guest { index: usize, lock_path: PathBuf, lock: Option<Locked> },
 }
 
 /// A file that has to be made gets exactly this mode, whatever the umask of the process.
@@ -69,10 +69,29 @@ fn open(path: &Path, create: bool, mode: u32) -> io::Result<File> {
     options.open(path)
 }
 
+/// A file whose lock this process has. Dropping it lets go of the lock; closing the file would do that, but not for as long as a process that is just being
+/// started has what it inherits.
+#[derive(Debug)]
+pub(crate) struct Locked(File);
+
+impl std::ops::Deref for Locked {
+    type Target = File;
+
+    fn deref(&self) -> &File {
+        &self.0
+    }
+}
+
+impl Drop for Locked {
+    fn drop(&mut self) {
+        let _ = self.0.unlock();
+    }
+}
+
 /// `None`: somebody else has it.
-fn try_lock(file: &File) -> io::Result<Option<()>> {
+fn try_lock(file: File) -> io::Result<Option<Locked>> {
     match file.try_lock() {
-        Ok(()) => Ok(Some(())),
+        Ok(()) => Ok(Some(Locked(file))),
         Err(TryLockError::WouldBlock) => Ok(None),
         Err(TryLockError::Error(error)) => Err(error),
     }
@@ -82,14 +101,11 @@ fn try_lock(file: &File) -> io::Result<Option<()>> {
 ///
 /// Whoever holds a guest's lock may remove the file, so the lock that was just got may be on one that has no name any more, while the next process makes and locks
 /// another of that name. Hence the look whether it is still the one.
-fn open_locked(path: &Path, mode: u32) -> io::Result<Option<File>> {
+fn open_locked(path: &Path, mode: u32) -> io::Result<Option<Locked>> {
     /// Each failure means that another process has removed the file just then; so often, it does so on purpose.
     const ATTEMPTS: usize = 100;
     for _ in 0..ATTEMPTS {
-        let file = open(path, true, mode)?;
-        if try_lock(&file)?.is_none() {
-            return Ok(None);
-        }
+        let Some(file) = try_lock(open(path, true, mode)?)? else { return Ok(None) };
         if is_at(&file, path)? {
             return Ok(Some(file));
         }
@@ -190,7 +206,6 @@ impl Sharing {
     pub(crate) fn leave(&mut self, table: &[AtomicU64]) {
         match self {
             Self::None => {}
-            // Closing the file would do, but not for as long as a process that is just being started has what it inherits.
             Self::Owner { lock, .. } => _ = lock.unlock(),
             Self::Guest { index, lock_path, lock } => {
                 entry(table, *index)[PROCESS].store(0, Ordering::Release);
@@ -250,8 +265,7 @@ impl Sharing {
             .filter_map(|index| {
                 let lock_path = lock_path(path, index);
                 // No file, or one that cannot be opened: nothing is known.
-                let lock = open(&lock_path, false, 0).ok()?;
-                try_lock(&lock).ok()??;
+                let lock = try_lock(open(&lock_path, false, 0).ok()?).ok()??;
                 let (_, lock_number) = identity(&lock.metadata().ok()?);
                 // With the lock held nobody else writes there. If it is free now, its guest has left since we looked; if it names another file, that of the guest that
                 // has come since, or one that is known by another name.
@@ -342,7 +356,7 @@ impl Drop for Change<'_> {
 pub(crate) struct Dead {
     index: usize,
     lock_path: PathBuf,
-    _lock: File,
+    _lock: Locked,
 }
 
 impl Dead {
