@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::io::Read;
 use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -23,8 +24,11 @@ const MEMORY_MAX: u64 = 48 << 20;
 /// Lines of log about them, at the most.
 const LINES_MAX: usize = 500;
 
-/// Lets this process have so many connections, and returns how many it may.
-fn room_for_connections() -> usize {
+/// Lets this process have so many connections, and returns how many it may. The tests of a process run at once and share
+/// its descriptors: whoever has a crowd keeps the guard for as long, and the next one waits.
+fn room_for_connections() -> (usize, MutexGuard<'static, ()>) {
+    static CROWD: Mutex<()> = Mutex::new(());
+    let alone = CROWD.lock().unwrap_or_else(PoisonError::into_inner);
     let limit = getrlimit(Resource::Nofile);
     let wanted = CONNECTIONS as u64 + OTHER_DESCRIPTORS;
     let soft = limit.maximum.map_or(wanted, |maximum| maximum.min(wanted)).max(limit.current.unwrap_or(0));
@@ -35,7 +39,7 @@ fn room_for_connections() -> usize {
             "only {count} connections instead of {CONNECTIONS}: the hard limit of descriptors is {soft}"
         );
     }
-    count
+    (count, alone)
 }
 
 /// Waits until the node has hung up. It may say why before.
@@ -73,7 +77,7 @@ fn besiege(address: SocketAddr, stop: &AtomicBool) {
 
 #[test]
 fn a_peer_gets_in_through_a_crowd_of_silent_connections_that_never_ends() {
-    room_for_connections();
+    let (_, _alone) = room_for_connections();
     let cluster = Cluster::new(&["a", "b", "c"], ZONES);
     let [a, b] = start_all(&cluster, ["a", "b"].map(|name| impatient(&cluster, name)));
     let address = cluster.loopback("a").port(SYNC_PORT);
@@ -94,7 +98,7 @@ fn a_peer_gets_in_through_a_crowd_of_silent_connections_that_never_ends() {
 }
 
 fn silent_connections_are_closed_and_disturb_nobody(encrypted: bool) {
-    let count = room_for_connections();
+    let (count, _alone) = room_for_connections();
     let cluster = Cluster::new(&["a", "b", "c"], ZONES);
     let config = |name| {
         let config = impatient(&cluster, name);
