@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
+use sync_node::StateSync;
 
 use super::faults::Kind;
 use super::host::BURST;
@@ -83,8 +84,10 @@ pub(super) struct Plan {
     pub(super) fault_pause: Duration,
     /// The longest time that a fault lasts.
     pub(super) fault_max: Duration,
-    /// Nodes keep their zones in files.
+    /// Nodes keep their zones in mapped files.
     pub(super) mapped: bool,
+    /// The keyval zone has a state file, if it is not mapped.
+    pub(super) state: Option<StateSync>,
     pub(super) costs: Costs,
     /// How many requests, the dearest of the key, a node's view of a limit may be beyond the truth, beside what is late.
     pub(super) counted_twice: Option<u32>,
@@ -132,6 +135,7 @@ impl Plan {
             fault_pause: if churn { millis(1_500) } else { Duration::from_secs(rng.random_range(3..40)) },
             fault_max: Duration::from_secs(*pick(rng, &[3, 15, 40])),
             mapped: rng.random_bool(0.3),
+            state: None,
             costs: *pick(
                 // As above.
                 &mut SmallRng::seed_from_u64(seed ^ 0x636f_7374),
@@ -140,6 +144,11 @@ impl Plan {
             counted_twice: None,
             strict: None,
         };
+        if !plan.mapped {
+            // As above.
+            let kinds = [None, Some(StateSync::Always), Some(StateSync::Interval)];
+            plan.state = *pick(&mut SmallRng::seed_from_u64(seed ^ 0x0073_7461_7465), &kinds);
+        }
         if plan.faults.is_empty() {
             plan.faults.push(Kind::Reset);
         }
@@ -189,10 +198,16 @@ impl Plan {
             faults: if faults.is_empty() { vec![Split] } else { faults },
             fault_pause: Duration::from_secs(rng.random_range(10..100)),
             fault_max: Duration::from_secs(400),
+            state: None,
             counted_twice: None,
             strict: Some(is_strict),
             ..Self::new(seed)
         }
+    }
+
+    /// Whether the keyval zone survives the end of a node.
+    pub(super) fn keeps_pairs(&self) -> bool {
+        self.mapped || self.state.is_some()
     }
 
     /// Whether nodes may be sent states: because they join, or lack what the logs or the links of their peers do not bring.

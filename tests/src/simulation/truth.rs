@@ -50,6 +50,28 @@ struct Need {
     met_at: Duration,
 }
 
+/// What a node would find again if it ended now, at least.
+#[derive(Debug, Default)]
+struct Saved {
+    /// What was written there and is not saved: this it would not.
+    unsaved: BTreeMap<Vec<u8>, Held>,
+    /// If it were killed.
+    saved: BTreeMap<Vec<u8>, Held>,
+    /// If its machine had no power any more.
+    synchronized: BTreeMap<Vec<u8>, Held>,
+}
+
+/// What a node finds again that has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Left {
+    Nothing,
+    /// What was saved.
+    Saved,
+    /// What survives the end of the machine.
+    Synchronized,
+    Everything,
+}
+
 /// What was written, and what follows from it.
 #[derive(Debug, Default)]
 pub(super) struct Truth {
@@ -57,6 +79,8 @@ pub(super) struct Truth {
     /// Removals whose tombstones may be gone.
     forgotten: BTreeMap<Vec<u8>, Stamp>,
     written: BTreeMap<(Vec<u8>, Stamp), BTreeSet<Vec<u8>>>,
+    /// What is in the state files of machines that run a node.
+    saved: BTreeMap<Host, Saved>,
     /// What machines keep that run no node.
     kept: BTreeMap<Host, BTreeMap<Vec<u8>, Held>>,
     /// The latest stamp of each key that a machine's zone has ever had: what is written there is later.
@@ -156,14 +180,40 @@ impl Truth {
             ));
         }
         self.written.entry((key.clone(), stamp)).or_default().insert(entry.value.to_vec());
-        self.require(now, key, (stamp, Some(writer)), false);
+        let version = (stamp, Some(writer));
+        self.note_unsaved(host, &key, Held { version, value: Some(entry.value.to_vec()) });
+        self.require(now, key, version, false);
         Ok(())
     }
 
     /// A removal was acknowledged, of a record of this stamp: its own is later.
-    pub(super) fn removed(&mut self, now: Duration, key: &str, of: Stamp) {
-        let later = Stamp::from_raw(of.raw() + 1);
-        self.require(now, key.as_bytes().to_vec(), (later, None), true);
+    pub(super) fn removed(&mut self, now: Duration, host: Host, key: &str, of: Stamp) {
+        let version = (Stamp::from_raw(of.raw() + 1), None);
+        self.note_unsaved(host, key.as_bytes(), Held { version, value: None });
+        self.require(now, key.as_bytes().to_vec(), version, true);
+    }
+
+    fn note_unsaved(&mut self, host: Host, key: &[u8], held: Held) {
+        if let Some(saved) = self.saved.get_mut(&host) {
+            saved.unsaved.insert(key.to_vec(), held);
+        }
+    }
+
+    /// A node has saved its keyval zone: `everything`, or what was acknowledged; and whether that survives the end of the machine.
+    pub(super) fn saved(&mut self, now: Duration, machine: &Machine, everything: bool, synchronized: bool) {
+        let held = everything.then(|| self.held(now, machine));
+        let Saved { unsaved, saved, synchronized: synced } = self.saved.entry(machine.id).or_default();
+        if let Some(held) = held {
+            unsaved.clear();
+            synced.clone_from(&held);
+            *saved = held;
+        }
+        for (key, held) in std::mem::take(unsaved) {
+            if synchronized {
+                synced.insert(key.clone(), held.clone());
+            }
+            saved.insert(key, held);
+        }
     }
 
     fn require(&mut self, now: Duration, key: Vec<u8>, version: Version, removed: bool) {
@@ -231,12 +281,20 @@ impl Truth {
 
     /// A node has started. What it kept is there.
     pub(super) fn started(&mut self, now: Duration, machine: &Machine) -> Result<(), String> {
-        self.origins.extend(machine.node.as_ref().map(|node| node.origin()));
+        let node = machine.node.as_ref();
+        self.origins.extend(node.map(|node| node.origin()));
+        self.origins.extend(node.and_then(|node| node.doubtful(KEYVAL)));
         let Some(kept) = self.kept.remove(&machine.id) else { return Ok(()) };
         let held = self.held(now, machine);
         for (key, before) in kept.into_iter().filter(|(key, _)| !expires(key)) {
             let after = held.get(&key);
-            if after.is_none_or(|after| after.version < before.version) && before.value.is_some() {
+            let is_older = after.map(|after| after.version < before.version);
+            let is_undone = match before.value {
+                Some(_) => is_older.unwrap_or(true),
+                // Tombstones may be forgotten.
+                None => is_older.unwrap_or(false) && after.is_some_and(|after| after.value.is_some()),
+            };
+            if is_undone {
                 return err(format!(
                     "host {} kept its zones, but of {:?} not {before:?}; it has {after:?}",
                     machine.id,
@@ -247,13 +305,13 @@ impl Truth {
         Ok(())
     }
 
-    /// A node is about to end. `keeps`: it will find its zones again. `drained`: all its peers have acknowledged everything.
+    /// A node is about to end. `left`: what it will find again. `drained`: all its peers have acknowledged everything.
     pub(super) fn ends(
         &mut self,
         now: Duration,
         machines: &[Machine],
         host: Host,
-        keeps: bool,
+        left: Left,
         drained: bool,
     ) {
         self.vectors.retain(|(of, _), _| *of != host);
@@ -261,12 +319,23 @@ impl Truth {
             .values_mut()
             .chain([&mut self.strict])
             .for_each(|bucket| _ = bucket.refundable.remove(&host));
-        if keeps {
-            let held = self.held(now, &machines[host]);
-            self.kept.insert(host, held);
-            return;
-        }
+        let saved = self.saved.remove(&host).unwrap_or_default();
+        let kept = match left {
+            Left::Everything => {
+                let held = self.held(now, &machines[host]);
+                self.kept.insert(host, held);
+                return;
+            }
+            Left::Saved => Some(saved.saved),
+            Left::Synchronized => Some(saved.synchronized),
+            Left::Nothing => None,
+        };
         self.seen.remove(&host);
+        if let Some(kept) = kept {
+            let stamps = kept.iter().map(|(key, held)| (key.clone(), held.version.0)).collect();
+            self.seen.insert(host, stamps);
+            self.kept.insert(host, kept);
+        }
         // What others have published it is not asked to bring to anybody.
         let delivered = machines[host].node.as_ref().filter(|_| drained).map(|node| node.origin());
         self.is_lost(now, machines, host, delivered);

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
+use sync_node::simulation::SAVE_INTERVAL;
 use tempfile::TempDir;
 
 use super::faults::Fault;
@@ -46,6 +47,8 @@ enum Event {
     Silence(ConnectionId, Side),
     Linger(ConnectionId, Side),
     Lookup(Host, u64),
+    /// The keyval zone is saved once more.
+    Save(Host, u64),
     Operate,
     Disturb,
     Heal(Fault),
@@ -118,7 +121,7 @@ fn folder() -> Result<TempDir, String> {
 impl World {
     pub(super) fn new(plan: &Plan) -> Result<Self, String> {
         let mut rng = SmallRng::seed_from_u64(plan.seed);
-        let folder = if plan.mapped { Some(folder()?) } else { None };
+        let folder = if plan.keeps_pairs() { Some(folder()?) } else { None };
         let path = folder.as_ref().map(|folder| folder.path());
         let machines = (0..HOSTS_MAX).map(|id| Machine::new(id, plan, path, &mut rng)).collect();
         let network = Network::new(plan, SmallRng::seed_from_u64(rng.random()));
@@ -208,6 +211,13 @@ impl World {
                 if self.machines[host].runs == runs && self.machines[host].node.is_some() {
                     self.look_up(host);
                     self.plan_in(LOOKUP, Event::Lookup(host, runs));
+                }
+            }
+            Event::Save(host, runs) => {
+                if self.machines[host].runs == runs && self.machines[host].node.is_some() {
+                    self.save(host, true)?;
+                    self.touch(host);
+                    self.plan_in(SAVE_INTERVAL, Event::Save(host, runs));
                 }
             }
             Event::Operate => self.operate()?,

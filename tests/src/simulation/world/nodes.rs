@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
-use sync_node::simulation::{Action, LinkId};
+use sync_node::StateSync;
+use sync_node::simulation::{Action, LinkId, SAVE_INTERVAL};
 
 use super::{Event, LOOKUP, SHUTDOWN, World};
-use crate::simulation::faults::Stop;
+use crate::simulation::faults::{Kind, Stop};
 use crate::simulation::host::{host_at, target};
 use crate::simulation::network::{ConnectionId, Host, Item, Phase, Side};
-use crate::simulation::truth::fastest;
+use crate::simulation::truth::{Left, fastest};
 
 impl World {
     /// Lets a node do what is due, and does what it says.
@@ -78,8 +79,27 @@ impl World {
         machine.troubled_at = machine.troubled_at.max(now);
         self.truth.started(now, machine)?;
         let runs = machine.runs;
+        if self.plan.state.is_some() {
+            self.truth.saved(now, &self.machines[host], true, true);
+            self.machines[host].synchronized()?;
+            self.plan_in(SAVE_INTERVAL, Event::Save(host, runs));
+        }
         self.look_up(host);
         self.plan_in(LOOKUP, Event::Lookup(host, runs));
+        Ok(())
+    }
+
+    /// Saves the keyval zone of a host, everything if that is due.
+    pub(super) fn save(&mut self, host: Host, is_due: bool) -> Result<(), String> {
+        self.machines[host].save(self.now, is_due)?;
+        let is_synchronized = is_due || self.plan.state == Some(StateSync::Always);
+        self.truth.saved(self.now, &self.machines[host], is_due, is_synchronized);
+        if is_due
+            && self.plan.state == Some(StateSync::Interval)
+            && self.plan.faults.contains(&Kind::PowerCut)
+        {
+            self.machines[host].synchronized()?;
+        }
         Ok(())
     }
 
@@ -100,8 +120,13 @@ impl World {
         if self.machines[host].node.is_none() {
             return Ok(());
         }
-        let keeps = self.machines[host].keeps_state() && !empty;
-        self.truth.ends(self.now, &self.machines, host, keeps, drained);
+        let left = match (self.machines[host].keeps_state() && !empty, how) {
+            (false, _) => Left::Nothing,
+            (true, Stop::Kill) if self.plan.state.is_some() => Left::Saved,
+            (true, Stop::PowerCut) => Left::Synchronized,
+            (true, Stop::Kill | Stop::Graceful) => Left::Everything,
+        };
+        self.truth.ends(self.now, &self.machines, host, left, drained);
         self.stopping.remove(&host);
         let links = std::mem::take(&mut self.machines[host].links);
         for (id, side) in links.into_values() {
@@ -114,8 +139,9 @@ impl World {
         }
         self.machines[host].has_power = how != Stop::PowerCut;
         match how {
-            Stop::Graceful => self.machines[host].node = None,
-            Stop::Kill | Stop::PowerCut => self.machines[host].kill()?,
+            Stop::Graceful => self.machines[host].close(self.now)?,
+            Stop::Kill => self.machines[host].kill()?,
+            Stop::PowerCut => self.machines[host].cut_power(&self.plan)?,
         }
         Ok(())
     }
