@@ -331,7 +331,11 @@ impl Truth {
             Left::Nothing => None,
         };
         self.seen.remove(&host);
-        if let Some(kept) = kept {
+        if let Some(mut kept) = kept {
+            // A removal may be saved, and its tombstone forgotten.
+            let held = self.held(now, &machines[host]);
+            let is_removed = |key: &Vec<u8>| held.get(key).is_none_or(|held| held.value.is_none());
+            kept.retain(|key, kept| kept.value.is_none() || !is_removed(key));
             let stamps = kept.iter().map(|(key, held)| (key.clone(), held.version.0)).collect();
             self.seen.insert(host, stamps);
             self.kept.insert(host, kept);

@@ -30,6 +30,8 @@ const LOOKUP: Duration = Duration::from_secs(5);
 /// No name is looked up more often.
 const FLAP: Duration = Duration::from_secs(1);
 const CHECK: Duration = Duration::from_secs(2);
+/// After so long a node is started again that could not be.
+const RESTART: Duration = Duration::from_secs(1);
 /// How long a graceful stop waits for peers.
 const SHUTDOWN: Duration = Duration::from_secs(10);
 /// After the last fault the cluster has so long to become equal: the slowest repair waits 320 s between two requests, and each of a few

@@ -5,7 +5,7 @@ use std::time::Duration;
 use sync_node::StateSync;
 use sync_node::simulation::{Action, LinkId, SAVE_INTERVAL};
 
-use super::{Event, LOOKUP, SHUTDOWN, World};
+use super::{Event, LOOKUP, RESTART, SHUTDOWN, World};
 use crate::simulation::faults::{Kind, Stop};
 use crate::simulation::host::{host_at, target};
 use crate::simulation::network::{ConnectionId, Host, Item, Phase, Side};
@@ -75,7 +75,12 @@ impl World {
             self.truth.began_anew(fastest(self.now, &self.machines));
         }
         let (now, machine) = (self.now, &mut self.machines[host]);
-        machine.start(now, &self.plan, empty, &mut self.rng)?;
+        if let Err(why) = machine.start(now, &self.plan, empty, &mut self.rng) {
+            // Its clock has gone back, and the state file is of a time to come: it is refused until the clock is right.
+            let is_early = machine.ahead_ns < machine.usually_ahead_ns && self.plan.state.is_some();
+            self.plan_in(RESTART, Event::Start { host, empty: false });
+            return if is_early { Ok(()) } else { Err(why) };
+        }
         machine.troubled_at = machine.troubled_at.max(now);
         self.truth.started(now, machine)?;
         let runs = machine.runs;
