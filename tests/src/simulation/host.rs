@@ -91,6 +91,11 @@ impl Machine {
         Moment { time: self.time(now), elapsed: now - self.started_at }
     }
 
+    /// Whether no fault has touched it since its node was started.
+    pub(super) fn is_untroubled(&self) -> bool {
+        self.troubled_at <= self.started_at
+    }
+
     /// The same if it runs a node.
     pub(super) fn moment_if_up(&self, now: Duration) -> Option<Moment> {
         self.node.is_some().then(|| self.moment(now))

@@ -85,6 +85,8 @@ pub(super) struct Truth {
     kept: BTreeMap<Host, BTreeMap<Vec<u8>, Held>>,
     /// The latest stamp of each key that a machine's zone has ever had: what is written there is later.
     seen: BTreeMap<Host, BTreeMap<Vec<u8>, Stamp>>,
+    /// The latest value of each key, and the hosts, and their runs, that have had it.
+    holders: BTreeMap<Vec<u8>, (Version, BTreeSet<(Host, u64)>)>,
     learned: BTreeMap<Vec<u8>, BTreeSet<Vec<u8>>>,
     /// The bucket of each limit's key, were it decided in one place.
     buckets: BTreeMap<Vec<u8>, Bucket>,
@@ -98,6 +100,8 @@ pub(super) struct Truth {
     origins: BTreeSet<Origin>,
     /// By how much some node's view of a limit was beyond the truth, at most.
     pub(super) excess: Duration,
+    /// How often a node has compared its records with the cluster after a long absence.
+    pub(super) compared: u64,
     /// Some node has dropped sessions, or keys of limits, for want of room.
     pub(super) evicted: (bool, bool),
 }
@@ -417,6 +421,18 @@ impl Truth {
         let held: Vec<_> = running.iter().map(|machine| (machine.id, self.held(now, machine))).collect();
         self.check_values(&held)?;
         for (host, held) in &held {
+            for (key, record) in held.iter().filter(|(_, record)| record.value.is_some()) {
+                let (version, holders) =
+                    self.holders.entry(key.clone()).or_insert((record.version, BTreeSet::new()));
+                if record.version > *version {
+                    (*version, *holders) = (record.version, BTreeSet::new());
+                }
+                if record.version == *version {
+                    holders.insert((*host, machines[*host].runs));
+                }
+            }
+        }
+        for (host, held) in &held {
             let seen = self.seen.entry(*host).or_default();
             for (key, record) in held {
                 let stamp = seen.entry(key.clone()).or_insert(record.version.0);
@@ -428,14 +444,28 @@ impl Truth {
             self.check_machine(now, machine, plan)?;
         }
         let mut outdated = Vec::new();
-        for (host, held) in &held {
-            for (key, record) in held.iter().filter(|(_, record)| record.value.is_some()) {
+        for (host, of_host) in &held {
+            for (key, record) in of_host.iter().filter(|(_, record)| record.value.is_some()) {
                 let Some(&stamp) = self.forgotten.get(key) else { continue };
-                if record.version.0 > stamp {
+                let machine = &machines[*host];
+                let is_compared = machine.node.as_ref().is_some_and(|node| node.doubtful(KEYVAL).is_none());
+                if record.version.0 > stamp || !is_compared {
                     continue;
                 }
-                let removed_at = stamp.time().saturating_sub(machines[*host].time(Duration::ZERO));
-                if machines[*host].troubled_at + UNSEEN_MAX < removed_at {
+                let mut others = held.iter().filter(|(other, _)| other != host);
+                let is_alone = others.all(|(_, held)| held.get(key).is_none_or(|held| held.value.is_none()));
+                if plan.state.is_some()
+                    && is_alone
+                    && machine.is_untroubled()
+                    && self.is_known(machines, *host, key, record.version)
+                {
+                    return err(format!(
+                        "host {host} has compared its records with the cluster, and still has {:?}: {record:?}; it was removed with {stamp:?}",
+                        text(key)
+                    ));
+                }
+                let removed_at = stamp.time().saturating_sub(machine.time(Duration::ZERO));
+                if machine.troubled_at + UNSEEN_MAX < removed_at {
                     return err(format!(
                         "host {host} has {:?} again, or still: {record:?}; it was removed with {stamp:?}, {removed_at:?} after the start, and nothing \
                          has cut the host off since",
@@ -447,6 +477,18 @@ impl Truth {
         }
         outdated.dedup();
         Ok(outdated)
+    }
+
+    /// Whether a node that nothing has disturbed since another was started has had this version of a key.
+    fn is_known(&self, machines: &[Machine], host: Host, key: &[u8], version: Version) -> bool {
+        let Some((_, holders)) = self.holders.get(key).filter(|(latest, _)| *latest == version) else {
+            return false;
+        };
+        holders.iter().any(|&(other, runs)| {
+            let Machine { node, runs: current, troubled_at, .. } = &machines[other];
+            let has_joined = node.as_ref().is_some_and(|node| node.unjoined().is_none());
+            other != host && *current == runs && has_joined && *troubled_at <= machines[host].troubled_at
+        }) && self.origins.len() < ORIGINS_MIN
     }
 
     fn check_values(&self, held: &[(Host, BTreeMap<Vec<u8>, Held>)]) -> Result<(), String> {

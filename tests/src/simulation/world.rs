@@ -94,6 +94,8 @@ pub struct Summary {
     pub spread: Duration,
     /// How many requests more than its bucket has room for the strict zone has admitted, at most.
     pub strict_over: u64,
+    /// How often a node with a state file has compared its records with the cluster after a long absence.
+    pub compared: u64,
 }
 
 pub(super) struct World {
@@ -173,6 +175,7 @@ impl World {
                     excess: self.truth.excess,
                     spread: spread(self.now, &self.machines, &self.truth),
                     strict_over: self.truth.strict_over,
+                    compared: self.truth.compared,
                 });
             }
         }

@@ -7,7 +7,7 @@ use sync_node::simulation::{Action, LinkId, SAVE_INTERVAL};
 
 use super::{Event, LOOKUP, RESTART, SHUTDOWN, World};
 use crate::simulation::faults::{Kind, Stop};
-use crate::simulation::host::{host_at, target};
+use crate::simulation::host::{KEYVAL, Machine, host_at, target};
 use crate::simulation::network::{ConnectionId, Host, Item, Phase, Side};
 use crate::simulation::truth::{Left, fastest};
 
@@ -96,7 +96,11 @@ impl World {
 
     /// Saves the keyval zone of a host, everything if that is due.
     pub(super) fn save(&mut self, host: Host, is_due: bool) -> Result<(), String> {
+        let is_in_doubt =
+            |machine: &Machine| machine.node.as_ref().is_some_and(|node| node.doubtful(KEYVAL).is_some());
+        let was_in_doubt = is_in_doubt(&self.machines[host]);
         self.machines[host].save(self.now, is_due)?;
+        self.truth.compared += u64::from(was_in_doubt && !is_in_doubt(&self.machines[host]));
         let is_synchronized = is_due || self.plan.state == Some(StateSync::Always);
         self.truth.saved(self.now, &self.machines[host], is_due, is_synchronized);
         if is_due
