@@ -27,6 +27,8 @@ pub(super) const KEYVAL: &str = "kv";
 pub(super) const STICKY: &str = "st";
 pub(super) const LIMIT: &str = "li";
 pub(super) const STRICT: &str = "strict";
+/// The index of the limit zone: behind those of other kinds.
+pub(super) const LIMIT_ID: u32 = 2;
 /// Requests of the zone of that name that come early; a request is forgiven every second.
 pub(super) const STRICT_BURST: u64 = 9;
 

@@ -9,13 +9,14 @@
 //!
 //! **Nobody is refused for what did not happen.** If all requests of a key had been decided in one place, by the clock that is ahead of all others, its
 //! arrival time would be X. No node's is later than X by more than the longest time a message was under way, what the documented double count adds, and what was refunded.
+//! Where nodes only lose links, refunds count as what they are, and no node's arrival time is earlier than that of what it must have heard of.
 //!
 //! **A strict limit is kept to**, whatever the network does: a bucket that contains all that was admitted holds no more than its own and what nodes may admit before they notice.
 //!
 //! **Version vectors never go back**, except by forgetting an origin when there are more than the table has room for; and, when an origin connects, to what
 //! it had brought itself, of limits to nothing.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use sync_store::{Check, Cursor, Entry, LimitZone, Origin, Stamp, State, Time, VersionVector};
@@ -96,6 +97,7 @@ pub(super) struct Truth {
     restarts: Bucket,
     /// How many requests more than its bucket has room for the strict zone has admitted, at most.
     pub(super) strict_over: u64,
+    are_states_sent: bool,
     vectors: BTreeMap<(Host, &'static str), (u64, VersionVector)>,
     origins: BTreeSet<Origin>,
     /// By how much some node's view of a limit was beyond the truth, at most.
@@ -117,6 +119,8 @@ pub(super) struct Bucket {
     dearest: Duration,
     /// What each node may yet refund of what it has admitted.
     refundable: BTreeMap<Host, u64>,
+    /// When something was charged or refunded, the arrival time then, and how much was refunded; no further back than messages are late.
+    recent: VecDeque<(Duration, Time, Duration)>,
 }
 
 impl Bucket {
@@ -134,6 +138,26 @@ impl Bucket {
 
     fn requests(&self, of: Duration, fastest: Time) -> u64 {
         self.arrival.saturating_sub(fastest).div_duration_f64(of).ceil() as u64
+    }
+
+    /// Notes that it has changed. What happened before `heard_until` every node has heard of by now.
+    fn changed(&mut self, now: Duration, refunded: Duration, heard_until: Duration) {
+        self.recent.push_back((now, self.arrival, refunded));
+        while self.recent.get(1).is_some_and(|(at, _, _)| *at <= heard_until) {
+            self.recent.pop_front();
+        }
+    }
+
+    /// The arrival time at least of a node that has heard of all that happened until then, whatever it has heard of since.
+    fn heard(&self, heard_until: Duration) -> Option<Time> {
+        let (_, arrival, _) = self.recent.iter().rfind(|(at, _, _)| *at <= heard_until)?;
+        let refunded = self.refunded_since(heard_until).as_nanos() as u64;
+        Some(Time::from_nanos(arrival.as_nanos().saturating_sub(refunded)))
+    }
+
+    /// What was refunded since, of which some node may not have heard.
+    fn refunded_since(&self, heard_until: Duration) -> Duration {
+        self.recent.iter().filter(|(at, _, _)| *at > heard_until).map(|(_, _, refunded)| *refunded).sum()
     }
 
     /// Notes what a node has admitted, or refunded.
@@ -236,13 +260,23 @@ impl Truth {
     }
 
     /// A request was admitted, when the clock that is ahead of all others showed `fastest`; or if its cost is negative, work was refunded.
-    pub(super) fn charged(&mut self, host: Host, key: &str, cost: i64, refunded: Duration, fastest: Time) {
+    pub(super) fn charged(
+        &mut self,
+        plan: &Plan,
+        now: Duration,
+        host: Host,
+        key: &str,
+        cost: i64,
+        refunded: Duration,
+        fastest: Time,
+    ) {
         let bucket = self.buckets.entry(key.into()).or_default();
         bucket.note(host, cost);
         match u32::try_from(cost) {
             Ok(cost) => bucket.charge(REQUEST * cost, fastest),
             Err(_) => bucket.refund(refunded, fastest),
         }
+        bucket.changed(now, refunded, now.saturating_sub(plan.late()));
     }
 
     /// How many requests of a limit's key a node may refund.
@@ -276,6 +310,22 @@ impl Truth {
             ));
         }
         Ok(())
+    }
+
+    /// A node was sent states of limits: of these some count twice, and some not.
+    pub(super) fn states_were_sent(&mut self) {
+        self.are_states_sent = true;
+    }
+
+    /// Whether everything of limits has come by the log, once: nothing is counted twice, or not at all, and refunds neither.
+    fn is_exact(&self, plan: &Plan) -> bool {
+        plan.bounds_views && plan.is_stream_alone() && !self.are_states_sent
+    }
+
+    /// How far views may be apart in the end.
+    pub(super) fn spread_max(&self, plan: &Plan) -> Option<Duration> {
+        let missed = if self.is_exact(plan) { Duration::ZERO } else { plan.missed() };
+        plan.bounds_views.then(|| plan.late() + missed)
     }
 
     /// A node was started that knows nothing of what was admitted.
@@ -596,11 +646,28 @@ impl Truth {
         let Some(limit) = node.limit(LIMIT) else { return Ok(()) };
         for (key, bucket) in &self.buckets {
             let view = peek(&limit, key, time);
+            let arrival = time.saturating_add(view);
+            let heard_until = now.saturating_sub(plan.late());
+            if self.is_exact(plan) && !self.evicted.1 {
+                let heard = bucket.heard(heard_until).unwrap_or_default();
+                if heard > arrival.saturating_add(plan.max_clock_skew) {
+                    return err(format!(
+                        "host {host}: its view of {:?} is {:?} short of what it must have heard of",
+                        text(key),
+                        heard.saturating_sub(arrival)
+                    ));
+                }
+            }
             if !view.is_zero() {
-                let excess = time.saturating_add(view).saturating_sub(bucket.unrefunded);
+                let (truth, twice) = if self.is_exact(plan) {
+                    (bucket.arrival.saturating_add(bucket.refunded_since(heard_until)), Duration::ZERO)
+                } else {
+                    (bucket.unrefunded, Plan::counted_twice(bucket.dearest))
+                };
+                let excess = arrival.saturating_sub(truth);
                 self.excess = self.excess.max(excess);
-                let max = plan.counted_twice.map(|requests| plan.late() + bucket.dearest * requests);
-                if max.is_some_and(|max| excess > max) {
+                let max = plan.late() + twice;
+                if plan.bounds_views && excess > max {
                     return err(format!(
                         "host {host}: its view of {:?} is {excess:?} beyond the truth, {max:?} are the most",
                         text(key)
@@ -669,7 +736,7 @@ pub(super) fn peek(limit: &LimitZone, key: impl AsRef<[u8]>, time: Time) -> Dura
 }
 
 /// How far the nodes' views of a limit are apart, at most, but for refunds of which nodes may not have heard.
-pub(super) fn spread(now: Duration, machines: &[Machine], truth: &Truth) -> Duration {
+pub(super) fn spread(now: Duration, machines: &[Machine], truth: &Truth, plan: &Plan) -> Duration {
     let limits: Vec<_> = machines
         .iter()
         .filter_map(|machine| Some((machine.time(now), machine.node.as_ref()?.limit(LIMIT)?)))
@@ -677,7 +744,10 @@ pub(super) fn spread(now: Duration, machines: &[Machine], truth: &Truth) -> Dura
     let spread_of = |(key, bucket): (&Vec<u8>, &Bucket)| {
         let arrivals = limits.iter().map(|(time, limit)| time.saturating_add(peek(limit, key, *time)));
         let (first, last) = (arrivals.clone().min()?, arrivals.max()?);
-        let unheard = bucket.unrefunded.saturating_sub(bucket.arrival);
+        let unheard = match truth.is_exact(plan) {
+            true => Duration::ZERO,
+            false => bucket.unrefunded.saturating_sub(bucket.arrival),
+        };
         Some(last.saturating_sub(first).saturating_sub(unheard))
     };
     truth.buckets.iter().filter_map(spread_of).max().unwrap_or_default()

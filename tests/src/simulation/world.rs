@@ -173,7 +173,7 @@ impl World {
                     trace: self.trace.finish(),
                     settled_after,
                     excess: self.truth.excess,
-                    spread: spread(self.now, &self.machines, &self.truth),
+                    spread: spread(self.now, &self.machines, &self.truth, &self.plan),
                     strict_over: self.truth.strict_over,
                     compared: self.truth.compared,
                 });
