@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use rand::Rng;
+use rand::rngs::SmallRng;
+use rand::{Rng, SeedableRng};
 use sync_proto::MIN_FRAME_LIMIT;
 use sync_store::{
     Clock, KeyvalZone, KeyvalZoneBuilder, LimitZoneBuilder, Origin, Replica, StickyZoneBuilder, SystemClock,
@@ -21,7 +22,7 @@ use crate::membership::Membership;
 use crate::node::{Node, Parts, Zones};
 use crate::replication::strict::Strict;
 use crate::replication::{Identity, Settings, Shared};
-use crate::state::{Files, Keeper, Location, Reach, StateSync, Unsaved};
+use crate::state::{Files, Keeper, Keeping, Location, Reach, StateSync, Unsaved};
 use crate::{Error, driver};
 
 /// How long something may be missing before it is requested from a peer. Long enough for all peers of a starting node to dial it,
@@ -241,9 +242,9 @@ impl NodeBuilder {
             let zone = self.bounded(zone, Origin::random());
             let name = zone.name().to_owned();
             if let Some((path, _)) = self.states.get(&name) {
-                let is_shared = !self.local.contains(&name);
+                let doubtful = (!self.local.contains(&name)).then(Origin::random);
                 let location = Location { zone: name, path: path.clone() };
-                Files::check(&location, is_shared, now, &|factor| make(&zone, factor))?;
+                Files::check(&location, doubtful, now, &|factor| make(&zone, factor))?;
             }
         }
         Ok(())
@@ -297,7 +298,7 @@ impl NodeBuilder {
         Ok(Node::new(Parts { hub, tasks, zones, keepers, tls, discovery, discovery_options, listening }))
     }
 
-    /// The node without its surroundings, state files among them. `seed` decides what it leaves to chance.
+    /// The node without its surroundings, threads that keep state files among them. `seed` decides what it leaves to chance.
     ///
     /// # Errors
     ///
@@ -305,12 +306,16 @@ impl NodeBuilder {
     #[cfg(feature = "simulation")]
     pub fn simulate(mut self, origin: Origin, seed: u64) -> Result<crate::simulation::Node, Error> {
         self.check()?;
-        let (zones, _, shared) = self.assemble(origin, seed)?;
-        Ok(crate::simulation::Node::new(Arc::new(shared), zones, self.interval))
+        let (zones, files, mut shared) = self.assemble(origin, seed)?;
+        let kept: Vec<_> = files.into_iter().map(|files| keep(files, &mut shared)).collect();
+        let shared = Arc::new(shared);
+        let kept = kept.into_iter().map(|kept| self.keeping(kept, &zones, &shared));
+        let kept = kept.collect::<Result<_, _>>()?;
+        Ok(crate::simulation::Node::new(shared, zones, kept, self.interval))
     }
 
     fn assemble(&mut self, origin: Origin, seed: u64) -> Result<(Zones, Vec<Files>, Shared), Error> {
-        let (zones, files) = self.zones(origin)?;
+        let (zones, files) = self.zones(origin, seed)?;
         let synchronized = zones.replicas().filter(|r| !self.local.contains(r.name())).collect();
         let identity = Identity { cluster: self.cluster.clone(), name: self.name.clone(), origin };
         let retry = self.connect_retry_interval;
@@ -373,20 +378,25 @@ impl NodeBuilder {
         zones: &Zones,
         hub: &Arc<Hub>,
     ) -> Result<BTreeMap<String, Keeper>, Error> {
-        let keepers = kept.into_iter().map(|Kept { files, unsaved, id }| {
-            let name = files.zone().to_owned();
-            let (Some(zone), Some((_, sync))) = (zones.keyvals.get(&name), self.states.get(&name)) else {
-                return Err(Error::NoSuchZone { name, purpose: "to keep a state file of" });
-            };
-            let reach = id.map_or(Reach::Local, |id| Reach::Cluster(Arc::clone(hub), id));
-            let keeper =
-                Keeper::start(files, Arc::clone(zone), unsaved, *sync, reach, Arc::clone(&self.clock))?;
-            Ok((name, keeper))
+        let keepers = kept.into_iter().map(|kept| {
+            let (name, keeping) = self.keeping(kept, zones, &hub.shared)?;
+            Ok((name, Keeper::start(keeping, Some(Arc::clone(hub)), Arc::clone(&self.clock))?))
         });
         keepers.collect()
     }
 
-    fn zones(&mut self, origin: Origin) -> Result<(Zones, Vec<Files>), Error> {
+    fn keeping(&self, kept: Kept, zones: &Zones, shared: &Arc<Shared>) -> Result<(String, Keeping), Error> {
+        let Kept { files, unsaved, id } = kept;
+        let name = files.zone().to_owned();
+        let (Some(zone), Some((_, sync))) = (zones.keyvals.get(&name), self.states.get(&name)) else {
+            return Err(Error::NoSuchZone { name, purpose: "to keep a state file of" });
+        };
+        let reach = id.map_or(Reach::Local, |id| Reach::Cluster(Arc::clone(shared), id));
+        Ok((name, Keeping::new(files, Arc::clone(zone), unsaved, *sync, reach)))
+    }
+
+    fn zones(&mut self, origin: Origin, seed: u64) -> Result<(Zones, Vec<Files>), Error> {
+        let mut rng = SmallRng::seed_from_u64(seed);
         let max_record = sync_proto::max_record(self.buffers.1);
         let skew = self.skew();
         let now = self.clock.now();
@@ -408,8 +418,8 @@ impl NodeBuilder {
                 Some((path, _)) => {
                     let location = Location { zone: name.clone(), path: path.clone() };
                     let is_shared = !self.local.contains(&name);
-                    let (opened, zone) =
-                        Files::open(location, is_shared, now, &|factor| make(&zone, factor))?;
+                    let doubtful = Origin::from_raw(rng.random()).filter(|_| is_shared);
+                    let (opened, zone) = Files::open(location, doubtful, now, &|factor| make(&zone, factor))?;
                     files.push(opened);
                     zone
                 }

@@ -2,7 +2,7 @@
 //! discovery brought by the caller. Behind the feature `simulation`, for the simulation in the package `tests` and for fuzzing; it may change at any time.
 //!
 //! After any input call [`Node::poll`], then [`Node::poll_transmit`] for the links that [`Node::take_woken`] names as long as they have room, do what [`Node::poll_action`] says, and come back when
-//! [`Node::poll_timeout`] has passed. What a socket would be handed are whole frames, what it would deliver their bodies.
+//! [`Node::poll_timeout`] has passed. State files are real ones, and written by [`Node::save`]. What a socket would be handed are whole frames, what it would deliver their bodies.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -14,12 +14,17 @@ use sync_transport::Target;
 
 pub use crate::state::fuzzed as journal;
 
+use crate::Error;
 use crate::link::{End, Established, Incoming, Outgoing};
 use crate::membership::Command;
 use crate::node::Zones;
 use crate::replication::outbound::REQUESTS_MAX;
 use crate::replication::publisher::Publisher;
 use crate::replication::{Now, SWEEP_BUDGET, SWEEP_INTERVAL, Shared, strict};
+use crate::state::Keeping;
+
+/// Between two times that a zone is saved in any case.
+pub const SAVE_INTERVAL: Duration = crate::state::INTERVAL;
 
 /// Identifies a link within a node.
 pub type LinkId = u64;
@@ -82,6 +87,8 @@ struct Link {
 pub struct Node {
     shared: Arc<Shared>,
     zones: Zones,
+    /// Those with a state file, by name.
+    kept: BTreeMap<String, Keeping>,
     publishers: Vec<Publisher>,
     /// When a dirty zone is to be published.
     publish_at: Duration,
@@ -94,12 +101,18 @@ pub struct Node {
 }
 
 impl Node {
-    pub(crate) fn new(shared: Arc<Shared>, zones: Zones, interval: Duration) -> Self {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        zones: Zones,
+        kept: BTreeMap<String, Keeping>,
+        interval: Duration,
+    ) -> Self {
         let divide_at = if shared.strict.is_empty() { Duration::MAX } else { Duration::ZERO };
         let publishers = (0..shared.zones.len()).map(|zone| Publisher::new(zone, interval)).collect();
         Self {
             shared,
             zones,
+            kept,
             publishers,
             publish_at: Duration::MAX,
             sweep_at: SWEEP_INTERVAL,
@@ -265,6 +278,45 @@ impl Node {
             Life::In(incoming) => incoming.ended(),
             Life::Dialling | Life::Out(_) => _ = Outgoing::ended(&self.shared, now.into(), link, &end),
         }
+    }
+
+    /// Writes what has changed in a keyval zone to its state file, as [`NodeBuilder::keyval_state`](crate::NodeBuilder::keyval_state) says; if it is *due*, as it is every
+    /// [`SAVE_INTERVAL`], so that it survives the end of the machine.
+    ///
+    /// # Errors
+    ///
+    /// As for [`saved`](crate::Node::saved).
+    pub fn save(&mut self, now: Moment, zone: &str, is_due: bool) -> Result<(), Error> {
+        let Some(keeping) = self.kept.get_mut(zone) else { return Ok(()) };
+        if let Some(zone) = keeping.synchronized() {
+            let mut is_published = false;
+            self.shared.publish_whole(zone, || is_published |= self.shared.publish(zone, now.into()));
+            if is_published {
+                self.woken.extend(dialled(&self.links));
+            }
+        }
+        let saved = keeping.save(now.into(), is_due);
+        if is_due {
+            keeping.update_table(now.into(), saved.as_ref().err());
+        }
+        saved.map_err(|fault| keeping.location().unsaved(Some(&fault)))
+    }
+
+    /// The origin of records of a zone that may have been removed while the node was away, as long as that is not known.
+    pub fn doubtful(&self, zone: &str) -> Option<Origin> {
+        self.kept.get(zone).and_then(Keeping::doubtful)
+    }
+
+    /// Writes everything to state files and closes them in good order, at the end of a node that is not killed.
+    ///
+    /// # Errors
+    ///
+    /// As for [`saved`](crate::Node::saved).
+    pub fn close_files(&mut self, now: Moment) -> Result<(), Error> {
+        let names: Vec<_> = self.kept.keys().cloned().collect();
+        let saved = names.iter().try_for_each(|zone| self.save(now, zone, true));
+        std::mem::take(&mut self.kept).into_values().for_each(Keeping::close);
+        saved
     }
 
     /// A graceful stop: publishes everything; true if every connected peer has acknowledged it. Call until it is, or patience is over, then

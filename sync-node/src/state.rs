@@ -9,7 +9,8 @@
 //! | `journal` | what was written in the last second; an API write is answered when it stands there |
 //! | `table` | all records, as a database |
 //! | `overlay` | a file that is looked at before it is touched |
-//! | `keeper` | the thread that moves all this |
+//! | `keeping` | what is written, and when |
+//! | `keeper` | the thread that does it |
 //!
 //! A record that is loaded has the dot under which the cluster knows it, and the zone the vector that it had: so a node goes on where it stopped, and is sent what it missed, removals
 //! included. That only holds while its peers remember what they removed. A node that was away for longer (by [`Mark::contact`]) is in *doubt*: its records are loaded under the
@@ -20,6 +21,7 @@
 pub mod fuzzed;
 mod journal;
 mod keeper;
+mod keeping;
 mod mark;
 mod overlay;
 mod saved;
@@ -40,7 +42,10 @@ use sync_store::{Dot, KeyvalZone, MatchBy, Origin, Replica, Time};
 
 use crate::Error;
 
-pub(crate) use keeper::{Keeper, Reach};
+pub(crate) use keeper::Keeper;
+#[cfg(feature = "simulation")]
+pub(crate) use keeping::INTERVAL;
+pub(crate) use keeping::{Keeping, Reach};
 pub(crate) use unsaved::Unsaved;
 
 use journal::{Entry, Journal};
@@ -107,6 +112,19 @@ impl Location {
     fn io(&self, path: &Path, error: io::Error) -> Error {
         self.fault(path, &Fault::Io(error))
     }
+
+    /// What could not be written, and why if there is a fault.
+    pub(crate) fn unsaved(&self, fault: Option<&Fault>) -> Error {
+        match fault {
+            Some(Fault::Io(error)) if is_full(error) => Error::StateFull {
+                zone: self.zone.clone(),
+                path: self.path.clone(),
+                reason: error.to_string(),
+            },
+            Some(fault) => self.error(&self.path, fault.to_string()),
+            None => self.error(&self.path, "the node is stopping"),
+        }
+    }
 }
 
 /// The files of a zone that a node has to itself.
@@ -143,11 +161,11 @@ impl From<Fault> for Refusal {
 }
 
 impl Files {
-    /// Takes the files of a zone, making them where there are none, and loads what is in them. `make` makes an empty zone of so many times its size. `is_shared`: others have the zone,
-    /// too, and may have changed it meanwhile.
+    /// Takes the files of a zone, making them where there are none, and loads what is in them. `make` makes an empty zone of so many times its size. `doubtful`: if others have
+    /// the zone, too, and may have changed it meanwhile, an origin that nobody knows, for records in doubt.
     pub(crate) fn open(
         location: Location,
-        is_shared: bool,
+        doubtful: Option<Origin>,
         now: Time,
         make: &dyn Fn(u64) -> Result<KeyvalZone, sync_store::Error>,
     ) -> Result<(Self, KeyvalZone), Error> {
@@ -169,7 +187,7 @@ impl Files {
             if is_new {
                 found(&location, zone.match_by(), now)?;
             }
-            Self::open_locked(location.clone(), is_shared, now, make, zone, lock)
+            Self::open_locked(location.clone(), doubtful, now, make, zone, lock)
         });
         if opened.is_err() && !has_journal {
             // What was refused is left as it was found, without anything beside it.
@@ -180,13 +198,13 @@ impl Files {
 
     fn open_locked(
         location: Location,
-        is_shared: bool,
+        doubtful: Option<Origin>,
         now: Time,
         make: &dyn Fn(u64) -> Result<KeyvalZone, sync_store::Error>,
         zone: KeyvalZone,
         lock: File,
     ) -> Result<(Self, KeyvalZone), Error> {
-        let loaded = Loaded::of(&location, is_shared, now, Some(&lock), make, zone)?;
+        let loaded = Loaded::of(&location, doubtful, now, Some(&lock), make, zone)?;
         let Loaded { id, mark, doubtful, zone, .. } = loaded;
         let mut journal = open_journal(&location, Some(&lock), id)?;
         journal.begin().map_err(|error| location.io(&location.journal(), error))?;
@@ -196,7 +214,7 @@ impl Files {
     /// Looks at the files of a zone, if there are any and no node has them, and changes nothing.
     pub(crate) fn check(
         location: &Location,
-        is_shared: bool,
+        doubtful: Option<Origin>,
         now: Time,
         make: &dyn Fn(u64) -> Result<KeyvalZone, sync_store::Error>,
     ) -> Result<(), Error> {
@@ -211,7 +229,7 @@ impl Files {
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(error) => return Err(location.io(&path, error)),
         };
-        Loaded::of(location, is_shared, now, journal.as_ref(), make, make(1)?).map(drop)
+        Loaded::of(location, doubtful, now, journal.as_ref(), make, make(1)?).map(drop)
     }
 
     /// The zone's name.
@@ -242,7 +260,7 @@ impl Loaded {
 
     fn of(
         location: &Location,
-        is_shared: bool,
+        doubtful: Option<Origin>,
         now: Time,
         journal: Option<&File>,
         make: &dyn Fn(u64) -> Result<KeyvalZone, sync_store::Error>,
@@ -282,7 +300,7 @@ impl Loaded {
             let journal = open_journal(location, journal, about.id)?;
             let mark = latest(&journal).map_err(at)?.unwrap_or(mark);
             let away = now.saturating_sub(mark.contact);
-            let doubtful = (is_shared && away >= retention(&zone)).then(Origin::random);
+            let doubtful = doubtful.filter(|_| away >= retention(&zone));
             let load = |zone: &KeyvalZone| load(&table, &journal, zone, now, doubtful);
             let mut loaded = load(&zone);
             for _ in 1..Self::ATTEMPTS {
@@ -400,6 +418,11 @@ impl Loading<'_> {
         self.batch.clear();
         Ok(())
     }
+}
+
+fn is_full(error: &io::Error) -> bool {
+    use io::ErrorKind;
+    matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge)
 }
 
 fn exists(location: &Location, path: &Path) -> Result<bool, Error> {

@@ -156,11 +156,7 @@ impl Hub {
 
     /// Publishes everything of a zone that is dirty now.
     pub(crate) fn publish_whole(&self, zone: usize) {
-        self.shared.zones[zone].replica.call_for_dirty();
-        let completed_from = self.shared.zones[zone].log.lock().passes_begun() + 1;
-        while self.shared.zones[zone].log.lock().pass_completed() < completed_from {
-            self.publish(zone);
-        }
+        self.shared.publish_whole(zone, || self.publish(zone));
     }
 
     /// Publishes every zone.

@@ -226,7 +226,7 @@ impl Inbound {
             ZoneKind::Limit => shared.repair.lock().contained(id, from).min(through_seq),
             ZoneKind::Keyval | ZoneKind::Sticky => 0,
         };
-        let applied = apply(&shared.zones[id], batch.rows(from.raw()), |replica, rows| {
+        let applied = apply(&shared.zones[id], now, batch.rows(from.raw()), |replica, rows| {
             let contained = contained_seq.saturating_sub(from_seq_excluded) as usize;
             if contained == 0 {
                 return replica.apply_batch(now.time, from, from_seq_excluded, through_seq, rows);
@@ -270,7 +270,7 @@ impl Inbound {
                 shared.repair.lock().contains(id, link_id, &ours);
             }
         }
-        let applied = apply(&shared.zones[id], catch_up.rows(from.raw()), |replica, rows| {
+        let applied = apply(&shared.zones[id], now, catch_up.rows(from.raw()), |replica, rows| {
             replica.apply_states(now.time, rows)
         })?;
         link.refused |= applied.refused > 0;
@@ -461,9 +461,10 @@ impl Drop for Inbound {
     }
 }
 
-/// Turns rows into records and applies them; errors become refusals that the peer is told. What was applied whole is noted for the zone's file.
+/// Turns rows into records and applies them; errors become refusals that the peer is told. What was applied is noted for the zone's file.
 fn apply<'a>(
     zone: &ReplicatedZone,
+    now: Now,
     rows: impl Iterator<Item = RowRef<'a>> + Clone,
     apply: impl FnOnce(&dyn Replica, &mut dyn Iterator<Item = Record<'_>>) -> Result<Applied, StoreError>,
 ) -> Result<Applied, LinkError> {
@@ -475,7 +476,23 @@ fn apply<'a>(
         record
     });
     let mut unsaved = zone.unsaved.as_ref().map(|unsaved| unsaved.lock());
-    let applied = apply(zone.replica.as_ref(), &mut records).map_err(|error| {
+    let applied = apply(zone.replica.as_ref(), &mut records);
+    if let Some(unsaved) = unsaved.as_deref_mut() {
+        let is_whole = !nobody && applied.as_ref().is_ok_and(|applied| applied.refused == 0);
+        for record in rows.map_while(|row| rows::record(kind, &row)) {
+            if is_whole {
+                unsaved.note(&record);
+                continue;
+            }
+            // Some were not applied. Those that were are known by merging again.
+            match zone.replica.apply_states(now.time, &mut std::iter::once(record)) {
+                Ok(Applied { refused: 0, .. }) => unsaved.note(&record),
+                Ok(_) => {}
+                Err(_) => break,
+            }
+        }
+    }
+    let applied = applied.map_err(|error| {
         let code = match error {
             StoreError::StampAhead { .. } => Code::Clock,
             _ => Code::Limit,
@@ -484,10 +501,6 @@ fn apply<'a>(
     })?;
     if nobody {
         return Err(LinkError::malformed("a row without origin or writer"));
-    }
-    // Of rows that were refused in part all come again.
-    if let (Some(unsaved), 0) = (unsaved.as_deref_mut(), applied.refused) {
-        rows.filter_map(|row| rows::record(kind, &row)).for_each(|record| unsaved.note(&record));
     }
     Ok(applied)
 }

@@ -165,6 +165,16 @@ impl Shared {
         })
     }
 
+    /// Has `publish` called until everything of a zone is published that is dirty now.
+    pub(crate) fn publish_whole(&self, zone: usize, mut publish: impl FnMut()) {
+        let ReplicatedZone { replica, log, .. } = &self.zones[zone];
+        replica.call_for_dirty();
+        let completed_from = log.lock().passes_begun() + 1;
+        while log.lock().pass_completed() < completed_from {
+            publish();
+        }
+    }
+
     /// An origin is there itself, on `link`, and says how much of a zone it has published: what only others vouched for does not count any more, and the origin
     /// sends it again. In a limit zone hearsay stays unless it cannot be true: debts would be added to states that contain them. There all is forgotten, since
     /// whoever knows nothing is sent states.

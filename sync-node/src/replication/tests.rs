@@ -1,6 +1,6 @@
 //! The machines against each other: whole nodes with real zones, frames carried by hand under a clock that stands still.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 use sync_proto::Message;
@@ -505,6 +505,25 @@ fn a_catch_up_does_not_cover_what_a_full_zone_refused_of_the_stream() {
     let end = Kind::CatchUpEnd(CatchUpEnd { vector, ..CatchUpEnd::default() });
     inbound.handle_frame(now, body(&sync_proto::encode(&end))).expect("the end of a catch-up");
     assert_eq!(Replica::vector(zone.as_ref()).get(origin), 100, "not through the batch that was refused");
+}
+
+/// Found by the simulation, seed 40: of a batch that did not fit as a whole nothing came into the state file, not even what the zone then had.
+#[test]
+fn what_a_full_zone_took_of_a_batch_is_noted_for_its_file() {
+    let mut full = node_of(2, "test", 32 << 10);
+    let unsaved = Arc::<Mutex<Unsaved>>::default();
+    Arc::get_mut(&mut full.shared).expect("not shared yet").keep(0, Arc::clone(&unsaved), None);
+    let mut net = Net::new(vec![node(1), full]);
+    net.mesh();
+    for i in 0..600 {
+        net.set(0, &format!("key-{i}"), "a value of some length");
+    }
+    net.settle();
+    let now = net.now().time;
+    let has: BTreeMap<_, _> = net.nodes[1].keyval.iter(now).map(|(key, entry)| (key, entry.stamp)).collect();
+    assert!(!has.is_empty() && has.len() < 600, "the small zone cannot hold them all, but {}", has.len());
+    let noted = unsaved.lock().take().into_iter().map(|(key, saved)| (key, saved.stamp)).collect();
+    assert_eq!(has, noted);
 }
 
 /// Found by the simulation, seed 1119: the end of what was streamed covered what the zone had refused.

@@ -68,7 +68,7 @@ impl About {
 
 /// Why a file cannot be used as a table.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Fault {
+pub(crate) enum Fault {
     #[error("it holds something else, not the state of a zone")]
     Foreign,
     #[error("it is damaged ({0})")]

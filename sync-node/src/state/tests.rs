@@ -32,7 +32,7 @@ fn pairs(zone: &KeyvalZone) -> BTreeMap<Vec<u8>, Vec<u8>> {
 }
 
 fn open(folder: &TempDir, now: Time, is_shared: bool) -> Result<(Files, KeyvalZone), Error> {
-    Files::open(location(folder), is_shared, now, &make)
+    Files::open(location(folder), is_shared.then(Origin::random), now, &make)
 }
 
 /// Files with so many records, the later half of them still in the journal.
@@ -40,9 +40,8 @@ fn filled(folder: &TempDir, records: usize) -> BTreeMap<Vec<u8>, Vec<u8>> {
     let (files, zone) = open(folder, NOW, false).expect("new files");
     let zone = Arc::new(zone);
     let clock = Arc::new(sync_store::ManualClock::new(NOW));
-    let keeper =
-        Keeper::start(files, Arc::clone(&zone), Arc::default(), StateSync::Always, Reach::Local, clock);
-    let keeper = keeper.expect("a thread");
+    let keeping = Keeping::new(files, Arc::clone(&zone), Arc::default(), StateSync::Always, Reach::Local);
+    let keeper = Keeper::start(keeping, None, clock).expect("a thread");
     let fill = |from: usize, to: usize| {
         for number in from..to {
             zone.set(format!("key-{number}"), format!("value-{number}"), NOW, Expiry::Never).expect("room");
@@ -92,7 +91,7 @@ fn two_nodes_do_not_share_files_and_a_check_does_not_disturb() {
     let before = contents(&folder);
     let error = open(&folder, NOW, false).expect_err("they are taken").to_string();
     assert!(error.contains("one.keyval") && error.contains("another process has it"), "{error}");
-    Files::check(&location(&folder), false, NOW, &make).expect("left alone");
+    Files::check(&location(&folder), None, NOW, &make).expect("left alone");
     assert_eq!(contents(&folder), before);
     drop(files);
     open(&folder, NOW, false).expect("free again");
@@ -106,7 +105,7 @@ fn what_is_no_state_file_is_refused_and_left_as_it_is() {
         std::fs::write(location(&folder).path, foreign).expect("writable");
         let before = contents(&folder);
         for refused in
-            [open(&folder, NOW, false).map(drop), Files::check(&location(&folder), false, NOW, &make)]
+            [open(&folder, NOW, false).map(drop), Files::check(&location(&folder), None, NOW, &make)]
         {
             let error = refused.expect_err("refused").to_string();
             assert!(error.contains("one.keyval") && error.contains("left as it is"), "{error}");
@@ -122,8 +121,8 @@ fn a_file_of_another_zone_type_or_size_is_refused_with_what_to_do() {
     let before = contents(&folder);
     let other = |zone: KeyvalZoneBuilder| {
         let make = |factor| zone.clone().size(zone.bytes() * factor).build();
-        let refused = Files::open(location(&folder), false, NOW, &make).map(drop);
-        let checked = Files::check(&location(&folder), false, NOW, &make);
+        let refused = Files::open(location(&folder), None, NOW, &make).map(drop);
+        let checked = Files::check(&location(&folder), None, NOW, &make);
         let error = refused.expect_err("refused").to_string();
         assert_eq!(checked.expect_err("refused").to_string(), error);
         assert_eq!(contents(&folder), before);

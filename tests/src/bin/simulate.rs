@@ -41,6 +41,7 @@ struct Total {
     slowest: Duration,
     excess: Duration,
     strict_over: u64,
+    compared: u64,
 }
 
 impl Total {
@@ -51,6 +52,7 @@ impl Total {
                 self.simulated += summary.simulated;
                 self.slowest = self.slowest.max(summary.settled_after);
                 self.excess = self.excess.max(summary.excess);
+                self.compared += summary.compared;
                 self.strict_over = self.strict_over.max(summary.strict_over);
             }
             Err(failure) => {
@@ -99,6 +101,10 @@ fn main() -> ExitCode {
         "the slowest cluster became equal {:.0} s after the last fault; no view of a limit was more than {:.0} s beyond the truth",
         total.slowest.as_secs_f64(),
         total.excess.as_secs_f64()
+    );
+    println!(
+        "{} times a node compared its state file with the cluster, after a long absence",
+        total.compared
     );
     if arguments.strict {
         println!("no strict zone admitted more than {} requests above its bucket", total.strict_over);

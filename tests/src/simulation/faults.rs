@@ -7,7 +7,7 @@ use rand::Rng;
 use rand::rngs::SmallRng;
 
 use super::network::Host;
-use super::plan::{Plan, duration, pick};
+use super::plan::{Plan, Room, duration, pick};
 
 /// A kind of fault that a seed may have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -141,13 +141,18 @@ pub(super) fn next(rng: &mut SmallRng, plan: &Plan, hosts: &[Host]) -> Option<(F
     }
     let host = *pick(rng, hosts);
     let other = *pick(rng, &hosts.iter().copied().filter(|&other| other != host).collect::<Vec<_>>());
-    let lasts = duration(rng, plan.fault_max);
+    let mut lasts = duration(rng, plan.fault_max);
     let skew_ns = plan.max_clock_skew.as_nanos() as i64;
     let both = |a: &[Host], b: &[Host]| {
         let pairs = a.iter().flat_map(|&a| b.iter().map(move |&b| (a, b))).filter(|(a, b)| a != b);
         pairs.flat_map(|(a, b)| [(a, b), (b, a)]).collect()
     };
-    let empty = !plan.mapped || rng.random_bool(0.2);
+    let empty = !plan.keeps_pairs() || rng.random_bool(0.2);
+    let ends = matches!(kind, Kind::Kill | Kind::PowerCut | Kind::Restart | Kind::Crash);
+    if ends && !empty && plan.state.is_some() && plan.room != Room::Ample && rng.random_bool(0.3) {
+        // The others forget meanwhile what they have removed.
+        lasts = plan.tombstone_retention.mul_f64(rng.random_range(0.8..1.6));
+    }
     let fault = match kind {
         Kind::Cut => Fault::Block(both(&[host], &[other])),
         Kind::CutOneWay => Fault::Block([(host, other)].into()),
@@ -160,7 +165,8 @@ pub(super) fn next(rng: &mut SmallRng, plan: &Plan, hosts: &[Host]) -> Option<(F
         Kind::Slow => Fault::Slow(host, other),
         Kind::Delay => Fault::Delay(host, other, Duration::from_millis(500)),
         Kind::Kill => Fault::Stop { host, how: Stop::Kill, empty },
-        Kind::PowerCut => Fault::Stop { host, how: Stop::PowerCut, empty: true },
+        // Mapped zones are removed after that.
+        Kind::PowerCut => Fault::Stop { host, how: Stop::PowerCut, empty: empty || plan.mapped },
         Kind::Restart => Fault::Stop { host, how: Stop::Graceful, empty },
         Kind::ClockStep => {
             let room_ns = (skew_ns - plan.skew.as_nanos() as i64).max(2) / 2;

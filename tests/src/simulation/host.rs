@@ -2,12 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use rand::Rng;
 use rand::rngs::SmallRng;
+use sync_node::StateSync;
 use sync_node::simulation::{LinkId, Moment, Node};
-use sync_store::{KeyvalZone, LimitZone, Origin, Region, StickyZone, Time};
+use sync_store::{KeyvalZone, LimitZone, ManualClock, Origin, Region, StickyZone, Time};
 use sync_transport::{Address, Target};
 
 use super::network::{ConnectionId, Host, Side};
@@ -17,11 +19,16 @@ use super::plan::Plan;
 const START: Time = Time::from_millis(1_700_000_000_000);
 /// Requests of the limit zone that come early; a request is forgiven every 36 s.
 pub(super) const BURST: u64 = 99;
+/// The files of the keyval zone's state.
+const STATE: &str = "kv.state";
+const STATE_FILES: [&str; 2] = [STATE, "kv.state.journal"];
 /// The names of the zones.
 pub(super) const KEYVAL: &str = "kv";
 pub(super) const STICKY: &str = "st";
 pub(super) const LIMIT: &str = "li";
 pub(super) const STRICT: &str = "strict";
+/// The index of the limit zone: behind those of other kinds.
+pub(super) const LIMIT_ID: u32 = 2;
 /// Requests of the zone of that name that come early; a request is forgiven every second.
 pub(super) const STRICT_BURST: u64 = 9;
 
@@ -86,6 +93,11 @@ impl Machine {
         Moment { time: self.time(now), elapsed: now - self.started_at }
     }
 
+    /// Whether no fault has touched it since its node was started.
+    pub(super) fn is_untroubled(&self) -> bool {
+        self.troubled_at <= self.started_at
+    }
+
     /// The same if it runs a node.
     pub(super) fn moment_if_up(&self, now: Duration) -> Option<Moment> {
         self.node.is_some().then(|| self.moment(now))
@@ -116,8 +128,8 @@ impl Machine {
         }
         let region = |zone: &str, seed| {
             let region = match &self.folder {
-                Some(folder) => Region::map_file(folder.join(zone)),
-                None => Region::anonymous(),
+                Some(folder) if plan.mapped => Region::map_file(folder.join(zone)),
+                Some(_) | None => Region::anonymous(),
             };
             region.huge_pages(false).seed(seed)
         };
@@ -151,9 +163,13 @@ impl Machine {
             .interval(plan.interval)
             .buffers(plan.buffers.0, plan.buffers.1)
             .max_clock_skew(plan.max_clock_skew)
+            .clock(Arc::new(ManualClock::new(self.time(now))))
             .keyval(keyval)
             .sticky(sticky);
-        let builder = limits.into_iter().fold(builder, |builder, zone| builder.limit(zone));
+        let mut builder = limits.into_iter().fold(builder, |builder, zone| builder.limit(zone));
+        if let (Some(folder), Some(sync)) = (&self.folder, plan.state) {
+            builder = builder.keyval_state(KEYVAL, folder.join(STATE), sync);
+        }
         let origin = Origin::from_raw(rng.random_range(1..=u64::MAX)).unwrap_or_else(Origin::random);
         self.node = Some(builder.simulate(origin, rng.random()).map_err(|error| error.to_string())?);
         self.runs += 1;
@@ -165,23 +181,63 @@ impl Machine {
         Ok(())
     }
 
-    /// Ends the node as kill -9 does. Its files stay as they are in that moment: closing a zone in good order writes to them.
-    pub(super) fn kill(&mut self) -> Result<(), String> {
-        let Some(folder) = self.folder.as_ref().filter(|_| self.node.is_some()) else {
-            self.node = None;
-            return Ok(());
-        };
-        let files = [KEYVAL, STICKY, LIMIT, STRICT]
-            .map(|zone| (folder.join(zone), folder.join(format!("{zone}.killed"))));
-        let files: Vec<_> = files.into_iter().filter(|(file, _)| file.exists()).collect();
-        for (file, copy) in &files {
-            std::fs::copy(file, copy).map_err(|error| error.to_string())?;
-        }
-        self.node = None;
-        for (file, copy) in &files {
-            std::fs::rename(copy, file).map_err(|error| error.to_string())?;
+    /// Saves the keyval zone.
+    pub(super) fn save(&mut self, now: Duration, is_due: bool) -> Result<(), String> {
+        let moment = self.moment(now);
+        let Some(node) = &mut self.node else { return Ok(()) };
+        node.save(moment, KEYVAL, is_due).map_err(|error| error.to_string())
+    }
+
+    /// Everything in the state file is on the disk: a power cut leaves this much.
+    pub(super) fn synchronized(&self) -> Result<(), String> {
+        self.copy(&STATE_FILES, "synchronized")
+    }
+
+    fn copy(&self, files: &[&str], name: &str) -> Result<(), String> {
+        let Some(folder) = &self.folder else { return Ok(()) };
+        for file in files.iter().map(|file| folder.join(file)).filter(|file| file.exists()) {
+            std::fs::copy(&file, file.with_added_extension(name)).map_err(|error| error.to_string())?;
         }
         Ok(())
+    }
+
+    fn put_back(&self, files: &[&str], name: &str) -> Result<(), String> {
+        let Some(folder) = &self.folder else { return Ok(()) };
+        for file in files.iter().map(|file| folder.join(file)) {
+            let copy = file.with_added_extension(name);
+            if copy.exists() {
+                std::fs::rename(copy, file).map_err(|error| error.to_string())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends the node in good order.
+    pub(super) fn close(&mut self, now: Duration) -> Result<(), String> {
+        let moment = self.moment(now);
+        let Some(mut node) = self.node.take() else { return Ok(()) };
+        node.close_files(moment).map_err(|error| error.to_string())
+    }
+
+    /// Ends the node as kill -9 does. Its files stay as they are in that moment: closing a zone in good order writes to them.
+    pub(super) fn kill(&mut self) -> Result<(), String> {
+        if self.node.is_some() {
+            let files = [&[KEYVAL, STICKY, LIMIT, STRICT], &STATE_FILES[..]].concat();
+            self.copy(&files, "killed")?;
+            self.node = None;
+            self.put_back(&files, "killed")?;
+        }
+        Ok(())
+    }
+
+    /// Ends the node with its machine: what was not [synchronized](Self::synchronized) is lost.
+    pub(super) fn cut_power(&mut self, plan: &Plan) -> Result<(), String> {
+        self.kill()?;
+        match plan.state {
+            Some(StateSync::Interval) => self.put_back(&STATE_FILES, "synchronized"),
+            // Nothing waits to be synchronized, or nothing is found again.
+            Some(_) | None => Ok(()),
+        }
     }
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
+use sync_node::StateSync;
 
 use super::faults::Kind;
 use super::host::BURST;
@@ -83,11 +84,14 @@ pub(super) struct Plan {
     pub(super) fault_pause: Duration,
     /// The longest time that a fault lasts.
     pub(super) fault_max: Duration,
-    /// Nodes keep their zones in files.
+    /// Nodes keep their zones in mapped files.
     pub(super) mapped: bool,
+    /// The keyval zone has a state file, if it is not mapped.
+    pub(super) state: Option<StateSync>,
     pub(super) costs: Costs,
-    /// How many requests, the dearest of the key, a node's view of a limit may be beyond the truth, beside what is late.
-    pub(super) counted_twice: Option<u32>,
+    /// There are bounds for views of limits. Not where a clock jumps: that makes peers refuse each other over and over, with states each time, and what is on its way to a node then may be
+    /// counted twice.
+    pub(super) bounds_views: bool,
     /// There is a limit zone whose clients ask for far more than it admits; and whether it is strict.
     pub(super) strict: Option<bool>,
 }
@@ -132,14 +136,20 @@ impl Plan {
             fault_pause: if churn { millis(1_500) } else { Duration::from_secs(rng.random_range(3..40)) },
             fault_max: Duration::from_secs(*pick(rng, &[3, 15, 40])),
             mapped: rng.random_bool(0.3),
+            state: None,
             costs: *pick(
                 // As above.
                 &mut SmallRng::seed_from_u64(seed ^ 0x636f_7374),
                 &[Costs::One, Costs::Mixed, Costs::Refunded],
             ),
-            counted_twice: None,
+            bounds_views: false,
             strict: None,
         };
+        if !plan.mapped {
+            // As above.
+            let kinds = [None, Some(StateSync::Always), Some(StateSync::Interval)];
+            plan.state = *pick(&mut SmallRng::seed_from_u64(seed ^ 0x0073_7461_7465), &kinds);
+        }
         if plan.faults.is_empty() {
             plan.faults.push(Kind::Reset);
         }
@@ -149,12 +159,16 @@ impl Plan {
         if seed % 8 == 5 {
             plan.stream_alone();
         }
-        plan.counted_twice = plan.counted_twice();
+        plan.bounds_views = !plan.faults.contains(&Kind::ClockJump);
         plan
     }
 
-    /// One seed in eight: links that break, and bring everything by the log. No states are sent, so a request that is counted twice, or not at all, shows.
+    /// One seed in eight: links that break, and bring everything by the log. No states are sent, so a request that is counted twice, or not at all, shows, and so does a refund: in half of
+    /// these seeds there are some.
     fn stream_alone(&mut self) {
+        if self.seed % 16 == 5 {
+            self.costs = Costs::Refunded;
+        }
         self.room = Room::Ample;
         self.tombstone_retention = Duration::from_secs(24 * 3600);
         self.keyval_bytes = 128 << 10;
@@ -189,24 +203,21 @@ impl Plan {
             faults: if faults.is_empty() { vec![Split] } else { faults },
             fault_pause: Duration::from_secs(rng.random_range(10..100)),
             fault_max: Duration::from_secs(400),
-            counted_twice: None,
+            state: None,
+            bounds_views: false,
             strict: Some(is_strict),
             ..Self::new(seed)
         }
     }
 
-    /// Whether nodes may be sent states: because they join, or lack what the logs or the links of their peers do not bring.
-    fn are_states_sent(&self) -> bool {
-        self.buffers.0 < LONG_LOG || !self.faults.iter().all(|kind| STREAM_ALONE.contains(kind))
+    /// Whether the keyval zone survives the end of a node.
+    pub(super) fn keeps_pairs(&self) -> bool {
+        self.mapped || self.state.is_some()
     }
 
-    /// What is on its way to a node that is sent states may be counted twice. A clock that jumps makes peers refuse each other over and over, with states each time: then there is
-    /// no bound worth its name.
-    fn counted_twice(&self) -> Option<u32> {
-        match self.faults.contains(&Kind::ClockJump) {
-            true => None,
-            false => Some(if self.are_states_sent() { COUNTED_TWICE_MAX } else { 0 }),
-        }
+    /// Whether no fault cuts off or ends a node, or sends states of limits to it, unless one link is lost for long.
+    pub(super) fn is_stream_alone(&self) -> bool {
+        self.faults.iter().all(|kind| STREAM_ALONE.contains(kind))
     }
 
     /// How late a message may come: by so much work that is heard of late may end later than the true bucket.
@@ -214,14 +225,18 @@ impl Plan {
         self.fault_max + LATE
     }
 
-    /// How far views may be apart in the end.
-    pub(super) fn spread_max(&self) -> Option<Duration> {
-        let missed = match self.costs {
-            _ if !self.are_states_sent() => 0,
-            Costs::One => MISSED_MAX,
-            Costs::Mixed | Costs::Refunded => BURST as u32 + 1,
-        };
-        self.counted_twice.map(|_| self.late() + REQUEST * missed)
+    /// How much work a node's view of a limit may be beyond the truth if nodes were sent states, beside what is late.
+    pub(super) fn counted_twice(dearest: Duration) -> Duration {
+        dearest * COUNTED_TWICE_MAX
+    }
+
+    /// How much work nodes may have missed in the end if they were sent states.
+    pub(super) fn missed(&self) -> Duration {
+        REQUEST
+            * match self.costs {
+                Costs::One => MISSED_MAX,
+                Costs::Mixed | Costs::Refunded => BURST as u32 + 1,
+            }
     }
 }
 

@@ -9,13 +9,14 @@
 //!
 //! **Nobody is refused for what did not happen.** If all requests of a key had been decided in one place, by the clock that is ahead of all others, its
 //! arrival time would be X. No node's is later than X by more than the longest time a message was under way, what the documented double count adds, and what was refunded.
+//! Where nodes only lose links, refunds count as what they are, and no node's arrival time is earlier than that of what it must have heard of.
 //!
 //! **A strict limit is kept to**, whatever the network does: a bucket that contains all that was admitted holds no more than its own and what nodes may admit before they notice.
 //!
 //! **Version vectors never go back**, except by forgetting an origin when there are more than the table has room for; and, when an origin connects, to what
 //! it had brought itself, of limits to nothing.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use sync_store::{Check, Cursor, Entry, LimitZone, Origin, Stamp, State, Time, VersionVector};
@@ -50,6 +51,28 @@ struct Need {
     met_at: Duration,
 }
 
+/// What a node would find again if it ended now, at least.
+#[derive(Debug, Default)]
+struct Saved {
+    /// What was written there and is not saved: this it would not.
+    unsaved: BTreeMap<Vec<u8>, Held>,
+    /// If it were killed.
+    saved: BTreeMap<Vec<u8>, Held>,
+    /// If its machine had no power any more.
+    synchronized: BTreeMap<Vec<u8>, Held>,
+}
+
+/// What a node finds again that has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Left {
+    Nothing,
+    /// What was saved.
+    Saved,
+    /// What survives the end of the machine.
+    Synchronized,
+    Everything,
+}
+
 /// What was written, and what follows from it.
 #[derive(Debug, Default)]
 pub(super) struct Truth {
@@ -57,10 +80,14 @@ pub(super) struct Truth {
     /// Removals whose tombstones may be gone.
     forgotten: BTreeMap<Vec<u8>, Stamp>,
     written: BTreeMap<(Vec<u8>, Stamp), BTreeSet<Vec<u8>>>,
+    /// What is in the state files of machines that run a node.
+    saved: BTreeMap<Host, Saved>,
     /// What machines keep that run no node.
     kept: BTreeMap<Host, BTreeMap<Vec<u8>, Held>>,
     /// The latest stamp of each key that a machine's zone has ever had: what is written there is later.
     seen: BTreeMap<Host, BTreeMap<Vec<u8>, Stamp>>,
+    /// The latest value of each key, and the hosts, and their runs, that have had it.
+    holders: BTreeMap<Vec<u8>, (Version, BTreeSet<(Host, u64)>)>,
     learned: BTreeMap<Vec<u8>, BTreeSet<Vec<u8>>>,
     /// The bucket of each limit's key, were it decided in one place.
     buckets: BTreeMap<Vec<u8>, Bucket>,
@@ -70,10 +97,13 @@ pub(super) struct Truth {
     restarts: Bucket,
     /// How many requests more than its bucket has room for the strict zone has admitted, at most.
     pub(super) strict_over: u64,
+    are_states_sent: bool,
     vectors: BTreeMap<(Host, &'static str), (u64, VersionVector)>,
     origins: BTreeSet<Origin>,
     /// By how much some node's view of a limit was beyond the truth, at most.
     pub(super) excess: Duration,
+    /// How often a node has compared its records with the cluster after a long absence.
+    pub(super) compared: u64,
     /// Some node has dropped sessions, or keys of limits, for want of room.
     pub(super) evicted: (bool, bool),
 }
@@ -89,6 +119,8 @@ pub(super) struct Bucket {
     dearest: Duration,
     /// What each node may yet refund of what it has admitted.
     refundable: BTreeMap<Host, u64>,
+    /// When something was charged or refunded, the arrival time then, and how much was refunded; no further back than messages are late.
+    recent: VecDeque<(Duration, Time, Duration)>,
 }
 
 impl Bucket {
@@ -106,6 +138,26 @@ impl Bucket {
 
     fn requests(&self, of: Duration, fastest: Time) -> u64 {
         self.arrival.saturating_sub(fastest).div_duration_f64(of).ceil() as u64
+    }
+
+    /// Notes that it has changed. What happened before `heard_until` every node has heard of by now.
+    fn changed(&mut self, now: Duration, refunded: Duration, heard_until: Duration) {
+        self.recent.push_back((now, self.arrival, refunded));
+        while self.recent.get(1).is_some_and(|(at, _, _)| *at <= heard_until) {
+            self.recent.pop_front();
+        }
+    }
+
+    /// The arrival time at least of a node that has heard of all that happened until then, whatever it has heard of since.
+    fn heard(&self, heard_until: Duration) -> Option<Time> {
+        let (_, arrival, _) = self.recent.iter().rfind(|(at, _, _)| *at <= heard_until)?;
+        let refunded = self.refunded_since(heard_until).as_nanos() as u64;
+        Some(Time::from_nanos(arrival.as_nanos().saturating_sub(refunded)))
+    }
+
+    /// What was refunded since, of which some node may not have heard.
+    fn refunded_since(&self, heard_until: Duration) -> Duration {
+        self.recent.iter().filter(|(at, _, _)| *at > heard_until).map(|(_, _, refunded)| *refunded).sum()
     }
 
     /// Notes what a node has admitted, or refunded.
@@ -156,14 +208,40 @@ impl Truth {
             ));
         }
         self.written.entry((key.clone(), stamp)).or_default().insert(entry.value.to_vec());
-        self.require(now, key, (stamp, Some(writer)), false);
+        let version = (stamp, Some(writer));
+        self.note_unsaved(host, &key, Held { version, value: Some(entry.value.to_vec()) });
+        self.require(now, key, version, false);
         Ok(())
     }
 
     /// A removal was acknowledged, of a record of this stamp: its own is later.
-    pub(super) fn removed(&mut self, now: Duration, key: &str, of: Stamp) {
-        let later = Stamp::from_raw(of.raw() + 1);
-        self.require(now, key.as_bytes().to_vec(), (later, None), true);
+    pub(super) fn removed(&mut self, now: Duration, host: Host, key: &str, of: Stamp) {
+        let version = (Stamp::from_raw(of.raw() + 1), None);
+        self.note_unsaved(host, key.as_bytes(), Held { version, value: None });
+        self.require(now, key.as_bytes().to_vec(), version, true);
+    }
+
+    fn note_unsaved(&mut self, host: Host, key: &[u8], held: Held) {
+        if let Some(saved) = self.saved.get_mut(&host) {
+            saved.unsaved.insert(key.to_vec(), held);
+        }
+    }
+
+    /// A node has saved its keyval zone: `everything`, or what was acknowledged; and whether that survives the end of the machine.
+    pub(super) fn saved(&mut self, now: Duration, machine: &Machine, everything: bool, synchronized: bool) {
+        let held = everything.then(|| self.held(now, machine));
+        let Saved { unsaved, saved, synchronized: synced } = self.saved.entry(machine.id).or_default();
+        if let Some(held) = held {
+            unsaved.clear();
+            synced.clone_from(&held);
+            *saved = held;
+        }
+        for (key, held) in std::mem::take(unsaved) {
+            if synchronized {
+                synced.insert(key.clone(), held.clone());
+            }
+            saved.insert(key, held);
+        }
     }
 
     fn require(&mut self, now: Duration, key: Vec<u8>, version: Version, removed: bool) {
@@ -182,13 +260,23 @@ impl Truth {
     }
 
     /// A request was admitted, when the clock that is ahead of all others showed `fastest`; or if its cost is negative, work was refunded.
-    pub(super) fn charged(&mut self, host: Host, key: &str, cost: i64, refunded: Duration, fastest: Time) {
+    pub(super) fn charged(
+        &mut self,
+        plan: &Plan,
+        now: Duration,
+        host: Host,
+        key: &str,
+        cost: i64,
+        refunded: Duration,
+        fastest: Time,
+    ) {
         let bucket = self.buckets.entry(key.into()).or_default();
         bucket.note(host, cost);
         match u32::try_from(cost) {
             Ok(cost) => bucket.charge(REQUEST * cost, fastest),
             Err(_) => bucket.refund(refunded, fastest),
         }
+        bucket.changed(now, refunded, now.saturating_sub(plan.late()));
     }
 
     /// How many requests of a limit's key a node may refund.
@@ -224,6 +312,22 @@ impl Truth {
         Ok(())
     }
 
+    /// A node was sent states of limits: of these some count twice, and some not.
+    pub(super) fn states_were_sent(&mut self) {
+        self.are_states_sent = true;
+    }
+
+    /// Whether everything of limits has come by the log, once: nothing is counted twice, or not at all, and refunds neither.
+    fn is_exact(&self, plan: &Plan) -> bool {
+        plan.bounds_views && plan.is_stream_alone() && !self.are_states_sent
+    }
+
+    /// How far views may be apart in the end.
+    pub(super) fn spread_max(&self, plan: &Plan) -> Option<Duration> {
+        let missed = if self.is_exact(plan) { Duration::ZERO } else { plan.missed() };
+        plan.bounds_views.then(|| plan.late() + missed)
+    }
+
     /// A node was started that knows nothing of what was admitted.
     pub(super) fn began_anew(&mut self, fastest: Time) {
         self.restarts.charge(STRICT_REQUEST * (STRICT_BURST as u32 + 1), fastest);
@@ -231,12 +335,20 @@ impl Truth {
 
     /// A node has started. What it kept is there.
     pub(super) fn started(&mut self, now: Duration, machine: &Machine) -> Result<(), String> {
-        self.origins.extend(machine.node.as_ref().map(|node| node.origin()));
+        let node = machine.node.as_ref();
+        self.origins.extend(node.map(|node| node.origin()));
+        self.origins.extend(node.and_then(|node| node.doubtful(KEYVAL)));
         let Some(kept) = self.kept.remove(&machine.id) else { return Ok(()) };
         let held = self.held(now, machine);
         for (key, before) in kept.into_iter().filter(|(key, _)| !expires(key)) {
             let after = held.get(&key);
-            if after.is_none_or(|after| after.version < before.version) && before.value.is_some() {
+            let is_older = after.map(|after| after.version < before.version);
+            let is_undone = match before.value {
+                Some(_) => is_older.unwrap_or(true),
+                // Tombstones may be forgotten.
+                None => is_older.unwrap_or(false) && after.is_some_and(|after| after.value.is_some()),
+            };
+            if is_undone {
                 return err(format!(
                     "host {} kept its zones, but of {:?} not {before:?}; it has {after:?}",
                     machine.id,
@@ -247,13 +359,13 @@ impl Truth {
         Ok(())
     }
 
-    /// A node is about to end. `keeps`: it will find its zones again. `drained`: all its peers have acknowledged everything.
+    /// A node is about to end. `left`: what it will find again. `drained`: all its peers have acknowledged everything.
     pub(super) fn ends(
         &mut self,
         now: Duration,
         machines: &[Machine],
         host: Host,
-        keeps: bool,
+        left: Left,
         drained: bool,
     ) {
         self.vectors.retain(|(of, _), _| *of != host);
@@ -261,12 +373,27 @@ impl Truth {
             .values_mut()
             .chain([&mut self.strict])
             .for_each(|bucket| _ = bucket.refundable.remove(&host));
-        if keeps {
-            let held = self.held(now, &machines[host]);
-            self.kept.insert(host, held);
-            return;
-        }
+        let saved = self.saved.remove(&host).unwrap_or_default();
+        let kept = match left {
+            Left::Everything => {
+                let held = self.held(now, &machines[host]);
+                self.kept.insert(host, held);
+                return;
+            }
+            Left::Saved => Some(saved.saved),
+            Left::Synchronized => Some(saved.synchronized),
+            Left::Nothing => None,
+        };
         self.seen.remove(&host);
+        if let Some(mut kept) = kept {
+            // A removal may be saved, and its tombstone forgotten.
+            let held = self.held(now, &machines[host]);
+            let is_removed = |key: &Vec<u8>| held.get(key).is_none_or(|held| held.value.is_none());
+            kept.retain(|key, kept| kept.value.is_none() || !is_removed(key));
+            let stamps = kept.iter().map(|(key, held)| (key.clone(), held.version.0)).collect();
+            self.seen.insert(host, stamps);
+            self.kept.insert(host, kept);
+        }
         // What others have published it is not asked to bring to anybody.
         let delivered = machines[host].node.as_ref().filter(|_| drained).map(|node| node.origin());
         self.is_lost(now, machines, host, delivered);
@@ -344,6 +471,18 @@ impl Truth {
         let held: Vec<_> = running.iter().map(|machine| (machine.id, self.held(now, machine))).collect();
         self.check_values(&held)?;
         for (host, held) in &held {
+            for (key, record) in held.iter().filter(|(_, record)| record.value.is_some()) {
+                let (version, holders) =
+                    self.holders.entry(key.clone()).or_insert((record.version, BTreeSet::new()));
+                if record.version > *version {
+                    (*version, *holders) = (record.version, BTreeSet::new());
+                }
+                if record.version == *version {
+                    holders.insert((*host, machines[*host].runs));
+                }
+            }
+        }
+        for (host, held) in &held {
             let seen = self.seen.entry(*host).or_default();
             for (key, record) in held {
                 let stamp = seen.entry(key.clone()).or_insert(record.version.0);
@@ -355,14 +494,28 @@ impl Truth {
             self.check_machine(now, machine, plan)?;
         }
         let mut outdated = Vec::new();
-        for (host, held) in &held {
-            for (key, record) in held.iter().filter(|(_, record)| record.value.is_some()) {
+        for (host, of_host) in &held {
+            for (key, record) in of_host.iter().filter(|(_, record)| record.value.is_some()) {
                 let Some(&stamp) = self.forgotten.get(key) else { continue };
-                if record.version.0 > stamp {
+                let machine = &machines[*host];
+                let is_compared = machine.node.as_ref().is_some_and(|node| node.doubtful(KEYVAL).is_none());
+                if record.version.0 > stamp || !is_compared {
                     continue;
                 }
-                let removed_at = stamp.time().saturating_sub(machines[*host].time(Duration::ZERO));
-                if machines[*host].troubled_at + UNSEEN_MAX < removed_at {
+                let mut others = held.iter().filter(|(other, _)| other != host);
+                let is_alone = others.all(|(_, held)| held.get(key).is_none_or(|held| held.value.is_none()));
+                if plan.state.is_some()
+                    && is_alone
+                    && machine.is_untroubled()
+                    && self.is_known(machines, *host, key, record.version)
+                {
+                    return err(format!(
+                        "host {host} has compared its records with the cluster, and still has {:?}: {record:?}; it was removed with {stamp:?}",
+                        text(key)
+                    ));
+                }
+                let removed_at = stamp.time().saturating_sub(machine.time(Duration::ZERO));
+                if machine.troubled_at + UNSEEN_MAX < removed_at {
                     return err(format!(
                         "host {host} has {:?} again, or still: {record:?}; it was removed with {stamp:?}, {removed_at:?} after the start, and nothing \
                          has cut the host off since",
@@ -374,6 +527,18 @@ impl Truth {
         }
         outdated.dedup();
         Ok(outdated)
+    }
+
+    /// Whether a node that nothing has disturbed since another was started has had this version of a key.
+    fn is_known(&self, machines: &[Machine], host: Host, key: &[u8], version: Version) -> bool {
+        let Some((_, holders)) = self.holders.get(key).filter(|(latest, _)| *latest == version) else {
+            return false;
+        };
+        holders.iter().any(|&(other, runs)| {
+            let Machine { node, runs: current, troubled_at, .. } = &machines[other];
+            let has_joined = node.as_ref().is_some_and(|node| node.unjoined().is_none());
+            other != host && *current == runs && has_joined && *troubled_at <= machines[host].troubled_at
+        }) && self.origins.len() < ORIGINS_MIN
     }
 
     fn check_values(&self, held: &[(Host, BTreeMap<Vec<u8>, Held>)]) -> Result<(), String> {
@@ -481,11 +646,28 @@ impl Truth {
         let Some(limit) = node.limit(LIMIT) else { return Ok(()) };
         for (key, bucket) in &self.buckets {
             let view = peek(&limit, key, time);
+            let arrival = time.saturating_add(view);
+            let heard_until = now.saturating_sub(plan.late());
+            if self.is_exact(plan) && !self.evicted.1 {
+                let heard = bucket.heard(heard_until).unwrap_or_default();
+                if heard > arrival.saturating_add(plan.max_clock_skew) {
+                    return err(format!(
+                        "host {host}: its view of {:?} is {:?} short of what it must have heard of",
+                        text(key),
+                        heard.saturating_sub(arrival)
+                    ));
+                }
+            }
             if !view.is_zero() {
-                let excess = time.saturating_add(view).saturating_sub(bucket.unrefunded);
+                let (truth, twice) = if self.is_exact(plan) {
+                    (bucket.arrival.saturating_add(bucket.refunded_since(heard_until)), Duration::ZERO)
+                } else {
+                    (bucket.unrefunded, Plan::counted_twice(bucket.dearest))
+                };
+                let excess = arrival.saturating_sub(truth);
                 self.excess = self.excess.max(excess);
-                let max = plan.counted_twice.map(|requests| plan.late() + bucket.dearest * requests);
-                if max.is_some_and(|max| excess > max) {
+                let max = plan.late() + twice;
+                if plan.bounds_views && excess > max {
                     return err(format!(
                         "host {host}: its view of {:?} is {excess:?} beyond the truth, {max:?} are the most",
                         text(key)
@@ -554,7 +736,7 @@ pub(super) fn peek(limit: &LimitZone, key: impl AsRef<[u8]>, time: Time) -> Dura
 }
 
 /// How far the nodes' views of a limit are apart, at most, but for refunds of which nodes may not have heard.
-pub(super) fn spread(now: Duration, machines: &[Machine], truth: &Truth) -> Duration {
+pub(super) fn spread(now: Duration, machines: &[Machine], truth: &Truth, plan: &Plan) -> Duration {
     let limits: Vec<_> = machines
         .iter()
         .filter_map(|machine| Some((machine.time(now), machine.node.as_ref()?.limit(LIMIT)?)))
@@ -562,7 +744,10 @@ pub(super) fn spread(now: Duration, machines: &[Machine], truth: &Truth) -> Dura
     let spread_of = |(key, bucket): (&Vec<u8>, &Bucket)| {
         let arrivals = limits.iter().map(|(time, limit)| time.saturating_add(peek(limit, key, *time)));
         let (first, last) = (arrivals.clone().min()?, arrivals.max()?);
-        let unheard = bucket.unrefunded.saturating_sub(bucket.arrival);
+        let unheard = match truth.is_exact(plan) {
+            true => Duration::ZERO,
+            false => bucket.unrefunded.saturating_sub(bucket.arrival),
+        };
         Some(last.saturating_sub(first).saturating_sub(unheard))
     };
     truth.buckets.iter().filter_map(spread_of).max().unwrap_or_default()

@@ -60,7 +60,7 @@ pub(super) fn operate(
             let client = format!("client-{}", rng.random_range(0..CLIENTS));
             let cost = cost(&mut costs, plan, BURST + 1, truth.refundable(&client, machine.id));
             if let Some(refunded) = charge(&limit, &client, cost, time) {
-                truth.charged(machine.id, &client, cost, refunded, fastest);
+                truth.charged(plan, now, machine.id, &client, cost, refunded, fastest);
             }
         }
     }
@@ -116,7 +116,7 @@ pub(super) fn remove(truth: &mut Truth, now: Duration, machine: &Machine, key: &
     let time = machine.time(now);
     let Some(entry) = zone.entry(key, time) else { return Ok(()) };
     if zone.remove(key, time).map_err(|error| format!("remove: {error}"))? {
-        truth.removed(now, key, entry.stamp);
+        truth.removed(now, machine.id, key, entry.stamp);
     }
     if zone.get(key, time).is_some() {
         return Err(format!("{key:?} was removed and is there"));

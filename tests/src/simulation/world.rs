@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
+use sync_node::simulation::SAVE_INTERVAL;
 use tempfile::TempDir;
 
 use super::faults::Fault;
@@ -29,6 +30,8 @@ const LOOKUP: Duration = Duration::from_secs(5);
 /// No name is looked up more often.
 const FLAP: Duration = Duration::from_secs(1);
 const CHECK: Duration = Duration::from_secs(2);
+/// After so long a node is started again that could not be.
+const RESTART: Duration = Duration::from_secs(1);
 /// How long a graceful stop waits for peers.
 const SHUTDOWN: Duration = Duration::from_secs(10);
 /// After the last fault the cluster has so long to become equal: the slowest repair waits 320 s between two requests, and each of a few
@@ -46,6 +49,8 @@ enum Event {
     Silence(ConnectionId, Side),
     Linger(ConnectionId, Side),
     Lookup(Host, u64),
+    /// The keyval zone is saved once more.
+    Save(Host, u64),
     Operate,
     Disturb,
     Heal(Fault),
@@ -89,6 +94,8 @@ pub struct Summary {
     pub spread: Duration,
     /// How many requests more than its bucket has room for the strict zone has admitted, at most.
     pub strict_over: u64,
+    /// How often a node with a state file has compared its records with the cluster after a long absence.
+    pub compared: u64,
 }
 
 pub(super) struct World {
@@ -118,7 +125,7 @@ fn folder() -> Result<TempDir, String> {
 impl World {
     pub(super) fn new(plan: &Plan) -> Result<Self, String> {
         let mut rng = SmallRng::seed_from_u64(plan.seed);
-        let folder = if plan.mapped { Some(folder()?) } else { None };
+        let folder = if plan.keeps_pairs() { Some(folder()?) } else { None };
         let path = folder.as_ref().map(|folder| folder.path());
         let machines = (0..HOSTS_MAX).map(|id| Machine::new(id, plan, path, &mut rng)).collect();
         let network = Network::new(plan, SmallRng::seed_from_u64(rng.random()));
@@ -166,8 +173,9 @@ impl World {
                     trace: self.trace.finish(),
                     settled_after,
                     excess: self.truth.excess,
-                    spread: spread(self.now, &self.machines, &self.truth),
+                    spread: spread(self.now, &self.machines, &self.truth, &self.plan),
                     strict_over: self.truth.strict_over,
+                    compared: self.truth.compared,
                 });
             }
         }
@@ -208,6 +216,13 @@ impl World {
                 if self.machines[host].runs == runs && self.machines[host].node.is_some() {
                     self.look_up(host);
                     self.plan_in(LOOKUP, Event::Lookup(host, runs));
+                }
+            }
+            Event::Save(host, runs) => {
+                if self.machines[host].runs == runs && self.machines[host].node.is_some() {
+                    self.save(host, true)?;
+                    self.touch(host);
+                    self.plan_in(SAVE_INTERVAL, Event::Save(host, runs));
                 }
             }
             Event::Operate => self.operate()?,

@@ -11,6 +11,7 @@ use sync_store::Origin;
 use std::hash::Hash;
 
 use super::{Event, LINGER, TIMEOUT, World};
+use crate::simulation::host::LIMIT_ID;
 use crate::simulation::network::{Connection, ConnectionId, Host, Item, Lane, Phase, Side};
 use crate::simulation::plan::HOSTS_MAX;
 
@@ -137,6 +138,12 @@ impl World {
                         other.origin
                     }
                     (Ok(Message::Heartbeat(_)), Some(other)) => other.origin,
+                    (Ok(Message::CatchUp(rows)), _) => {
+                        if rows.zone() == LIMIT_ID && rows.rows(0).next().is_some() {
+                            self.truth.states_were_sent();
+                        }
+                        None
+                    }
                     _ => None,
                 };
                 if let Some(node) = &mut self.machines[to].node {

@@ -3,7 +3,8 @@
 use std::hash::Hash;
 use std::time::Duration;
 
-use rand::Rng;
+use rand::rngs::SmallRng;
+use rand::{Rng, SeedableRng};
 
 use super::{BURST, Event, FLAP, World};
 use crate::simulation::faults::{self, Fault, Stop};
@@ -45,6 +46,11 @@ impl World {
             fastest,
             self.operations,
         )?;
+        // Every other client waits until what was written is saved. Not of `rng`, so that all else is as it is without a state file.
+        let mut rng = SmallRng::seed_from_u64(self.plan.seed ^ self.operations << 32 ^ 0x7361_7665);
+        if self.plan.state.is_some() && rng.random_bool(0.5) {
+            self.save(host, false)?;
+        }
         self.touch(host);
         Ok(())
     }

@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
-use sync_node::simulation::{Action, LinkId};
+use sync_node::StateSync;
+use sync_node::simulation::{Action, LinkId, SAVE_INTERVAL};
 
-use super::{Event, LOOKUP, SHUTDOWN, World};
-use crate::simulation::faults::Stop;
-use crate::simulation::host::{host_at, target};
+use super::{Event, LOOKUP, RESTART, SHUTDOWN, World};
+use crate::simulation::faults::{Kind, Stop};
+use crate::simulation::host::{KEYVAL, Machine, host_at, target};
 use crate::simulation::network::{ConnectionId, Host, Item, Phase, Side};
-use crate::simulation::truth::fastest;
+use crate::simulation::truth::{Left, fastest};
 
 impl World {
     /// Lets a node do what is due, and does what it says.
@@ -74,12 +75,40 @@ impl World {
             self.truth.began_anew(fastest(self.now, &self.machines));
         }
         let (now, machine) = (self.now, &mut self.machines[host]);
-        machine.start(now, &self.plan, empty, &mut self.rng)?;
+        if let Err(why) = machine.start(now, &self.plan, empty, &mut self.rng) {
+            // Its clock has gone back, and the state file is of a time to come: it is refused until the clock is right.
+            let is_early = machine.ahead_ns < machine.usually_ahead_ns && self.plan.state.is_some();
+            self.plan_in(RESTART, Event::Start { host, empty: false });
+            return if is_early { Ok(()) } else { Err(why) };
+        }
         machine.troubled_at = machine.troubled_at.max(now);
         self.truth.started(now, machine)?;
         let runs = machine.runs;
+        if self.plan.state.is_some() {
+            self.truth.saved(now, &self.machines[host], true, true);
+            self.machines[host].synchronized()?;
+            self.plan_in(SAVE_INTERVAL, Event::Save(host, runs));
+        }
         self.look_up(host);
         self.plan_in(LOOKUP, Event::Lookup(host, runs));
+        Ok(())
+    }
+
+    /// Saves the keyval zone of a host, everything if that is due.
+    pub(super) fn save(&mut self, host: Host, is_due: bool) -> Result<(), String> {
+        let is_in_doubt =
+            |machine: &Machine| machine.node.as_ref().is_some_and(|node| node.doubtful(KEYVAL).is_some());
+        let was_in_doubt = is_in_doubt(&self.machines[host]);
+        self.machines[host].save(self.now, is_due)?;
+        self.truth.compared += u64::from(was_in_doubt && !is_in_doubt(&self.machines[host]));
+        let is_synchronized = is_due || self.plan.state == Some(StateSync::Always);
+        self.truth.saved(self.now, &self.machines[host], is_due, is_synchronized);
+        if is_due
+            && self.plan.state == Some(StateSync::Interval)
+            && self.plan.faults.contains(&Kind::PowerCut)
+        {
+            self.machines[host].synchronized()?;
+        }
         Ok(())
     }
 
@@ -100,8 +129,13 @@ impl World {
         if self.machines[host].node.is_none() {
             return Ok(());
         }
-        let keeps = self.machines[host].keeps_state() && !empty;
-        self.truth.ends(self.now, &self.machines, host, keeps, drained);
+        let left = match (self.machines[host].keeps_state() && !empty, how) {
+            (false, _) => Left::Nothing,
+            (true, Stop::Kill) if self.plan.state.is_some() => Left::Saved,
+            (true, Stop::PowerCut) => Left::Synchronized,
+            (true, Stop::Kill | Stop::Graceful) => Left::Everything,
+        };
+        self.truth.ends(self.now, &self.machines, host, left, drained);
         self.stopping.remove(&host);
         let links = std::mem::take(&mut self.machines[host].links);
         for (id, side) in links.into_values() {
@@ -114,8 +148,9 @@ impl World {
         }
         self.machines[host].has_power = how != Stop::PowerCut;
         match how {
-            Stop::Graceful => self.machines[host].node = None,
-            Stop::Kill | Stop::PowerCut => self.machines[host].kill()?,
+            Stop::Graceful => self.machines[host].close(self.now)?,
+            Stop::Kill => self.machines[host].kill()?,
+            Stop::PowerCut => self.machines[host].cut_power(&self.plan)?,
         }
         Ok(())
     }

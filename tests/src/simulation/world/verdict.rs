@@ -23,8 +23,8 @@ impl World {
         match self.unsettled() {
             None => {
                 self.truth.check_end(self.now, &self.machines)?;
-                let spread = spread(self.now, &self.machines, &self.truth);
-                if let Some(max) = self.plan.spread_max().filter(|max| spread > *max) {
+                let spread = spread(self.now, &self.machines, &self.truth, &self.plan);
+                if let Some(max) = self.truth.spread_max(&self.plan).filter(|max| spread > *max) {
                     return Err(format!("views of a limit are {spread:?} apart, {max:?} are the most"));
                 }
                 Ok(Some(self.now - since))
