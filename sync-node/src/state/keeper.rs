@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 use redb::backends::FileBackend;
-use sync_store::{Clock, Cursor, KeyvalZone, Replica, Time, VersionVector};
+use sync_store::{Clock, Cursor, KeyvalZone, Record, Replica, Time, VersionVector};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::{info, warn};
@@ -341,16 +341,14 @@ impl Work {
         self.move_to_table()?;
         let vector = self.zone.vector();
         let mut left = Vec::new();
-        self.zone.scan(
-            self.clock.now(),
-            &[doubtful],
-            &VersionVector::new(),
-            Cursor::default(),
-            &mut |record| {
-                left.push(Box::<[u8]>::from(record.key));
-                true
-            },
-        );
+        let mut note = |record: &Record<'_>| {
+            left.push(Box::<[u8]>::from(record.key));
+            true
+        };
+        let mut cursor = Some(Cursor::default());
+        while let Some(from) = cursor {
+            cursor = self.zone.scan(self.clock.now(), &[doubtful], &VersionVector::new(), from, &mut note);
+        }
         let gone = self.with_table(|table, _| {
             let mut gone = Vec::new();
             for key in left {

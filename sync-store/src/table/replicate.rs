@@ -623,7 +623,9 @@ impl Table {
         };
         let (mut key, mut value) = (Vec::new(), Vec::new());
         let mut ahead = Vec::with_capacity(ROWS_AHEAD);
-        while cursor.look(self.slots(), |at| is_wanted(at).map(|dot| dot.seq)) {
+        let slots = self.slots();
+        let bound = cursor.bound(slots);
+        while cursor.look(slots, bound, |at| is_wanted(at).map(|dot| dot.seq)) {
             ahead.clear();
             ahead.extend(cursor.upcoming().take(ROWS_AHEAD));
             self.look_ahead(&ahead);
@@ -637,7 +639,7 @@ impl Table {
                 cursor.advance();
             }
         }
-        None
+        (!cursor.is_at_end(slots)).then_some(cursor)
     }
 
     /// Hands the record of a slot to `f`, unless it is not for a scan; false if the scan is to stop in front of it.
