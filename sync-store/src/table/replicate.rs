@@ -611,7 +611,8 @@ impl Table {
     ) -> Option<Cursor> {
         // By index: the origin if it is asked for, and what is known of it.
         let table = self.parts.origins;
-        let wanted: Vec<Option<(Origin, u64)>> = (0..table.len() as u16)
+        let wanted: Vec<Option<(Origin, u64)>> = table
+            .indices(&self.region)
             .map(|index| table.get(&self.region, index))
             .map(|origin| origin.filter(|origin| origins.contains(origin)))
             .map(|origin| origin.map(|origin| (origin, known.get(origin))))
