@@ -57,6 +57,12 @@ impl Cursor {
         self.left.iter().rev().map(|next| self.slot_of(*next))
     }
 
+    /// The slot that is met after `skipped` others.
+    pub(crate) fn nth(&self, skipped: usize) -> Option<usize> {
+        let at = self.left.len().checked_sub(skipped + 1)?;
+        self.left.get(at).map(|next| self.slot_of(*next))
+    }
+
     /// The next slot was met.
     pub(crate) fn advance(&mut self) {
         self.left.pop();
