@@ -26,9 +26,10 @@ const OURS: u64 = 1 << 63;
 const UNDER_WAY: u64 = 1 << 62;
 const FLAGS: u64 = OURS | UNDER_WAY;
 
-/// Bits of the count of how many times origins were heard. Above them, in its word, is how many entries have ever been in use: what is behind those is free and need not be
-/// looked at, which every frame would pay for. 0 in a region of an earlier version: any may be in use.
-const HEARD_BITS: u32 = 48;
+/// How many times an origin was heard.
+const TIMES_HEARD: usize = 0;
+/// How many entries have ever been in use. What is behind them is free and need not be looked at, which every frame would pay for.
+const USED: usize = 1;
 
 /// So many origins were heard just now: the one that publishes a row and the one that wrote it are needed at the same time.
 const JUST_NOW: u64 = 2;
@@ -42,8 +43,8 @@ pub(crate) const MAX_SEQ: u64 = (1 << SEQ_BITS) - 1;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Origins {
     table: Section,
-    /// One word: how many times an origin was heard, and how many entries have been in use.
-    heard: Section,
+    /// The words [`TIMES_HEARD`] and [`USED`].
+    counts: Section,
 }
 
 impl Origins {
@@ -55,7 +56,7 @@ impl Origins {
 
     /// The table of a zone of `size` bytes, empty; `None` if the region has no room for it.
     pub(crate) fn new(layout: &mut Layout, size: u64) -> Option<Self> {
-        Some(Self { table: layout.take(Self::capacity(size) * ENTRY)?, heard: layout.take(1)? })
+        Some(Self { table: layout.take(Self::capacity(size) * ENTRY)?, counts: layout.take(2)? })
     }
 
     /// How many words [`Self::new`] takes from the layout at most.
@@ -76,24 +77,8 @@ impl Origins {
 
     /// The entries that have been in use.
     pub(crate) fn indices(self, region: &OpenRegion) -> impl Iterator<Item = u16> {
-        let used = (region.words(self.heard)[0].load(Ordering::Relaxed) >> HEARD_BITS) as usize;
-        let used = if used == 0 { self.len() } else { used.min(self.len()) };
-        0..used as u16
-    }
-
-    /// The entry at `index` is about to be used.
-    fn use_entry(self, region: &OpenRegion, index: u16) {
-        let word = &region.words(self.heard)[0];
-        let noted = word.load(Ordering::Relaxed) >> HEARD_BITS;
-        let used = match noted {
-            0 => self
-                .indices(region)
-                .filter(|&index| self.get(region, index).is_some())
-                .last()
-                .unwrap_or(index),
-            noted => noted as u16 - 1,
-        };
-        word.fetch_add((u64::from(used.max(index)) + 1 - noted) << HEARD_BITS, Ordering::Relaxed);
+        let used = region.words(self.counts)[USED].load(Ordering::Relaxed) as usize;
+        0..used.min(self.len()) as u16
     }
 
     /// Makes the origin at `index` the zone's own.
@@ -153,7 +138,7 @@ impl Origins {
     pub(crate) fn enter(self, region: &OpenRegion, origin: Origin) -> Option<u16> {
         let index = self.find(region, origin).or_else(|| {
             let free = (0..self.len() as u16).find(|&index| self.get(region, index).is_none())?;
-            self.use_entry(region, free);
+            region.words(self.counts)[USED].fetch_max(u64::from(free) + 1, Ordering::Relaxed);
             self.word(region, free, THROUGH).store(0, Ordering::Relaxed);
             self.word(region, free, HEARD).store(0, Ordering::Relaxed);
             // Release pairs with the fence in `Table::writer`.
@@ -169,7 +154,8 @@ impl Origins {
     pub(crate) fn forgettable(self, region: &OpenRegion, in_use: &[bool]) -> Vec<u16> {
         let own = self.own(region);
         let heard = |index: u16| self.word(region, index, HEARD).load(Ordering::Relaxed) & !FLAGS;
-        let just_now = heard_of(region.words(self.heard)[0].load(Ordering::Relaxed)).saturating_sub(JUST_NOW);
+        let just_now =
+            region.words(self.counts)[TIMES_HEARD].load(Ordering::Relaxed).saturating_sub(JUST_NOW);
         let mut idle: Vec<u16> = self
             .indices(region)
             .filter(|&index| index != own && !in_use[usize::from(index)] && heard(index) <= just_now)
@@ -187,7 +173,7 @@ impl Origins {
     }
 
     fn hear(self, region: &OpenRegion, index: u16) {
-        let count = heard_of(region.words(self.heard)[0].fetch_add(1, Ordering::Relaxed) + 1);
+        let count = region.words(self.counts)[TIMES_HEARD].fetch_add(1, Ordering::Relaxed) + 1;
         let heard = self.word(region, index, HEARD);
         heard.store(heard.load(Ordering::Relaxed) & FLAGS | count, Ordering::Relaxed);
     }
@@ -214,11 +200,6 @@ impl Origins {
             .filter_map(|index| Some((self.get(region, index)?, self.through(region, index))))
             .collect()
     }
-}
-
-/// How many times origins were heard, of the word that says so.
-const fn heard_of(word: u64) -> u64 {
-    word & ((1 << HEARD_BITS) - 1)
 }
 
 /// A dot as one word: the origin's index above the sequence. 0 means none, since sequences begin at 1.

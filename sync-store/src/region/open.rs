@@ -17,7 +17,7 @@ use crate::{Error, ZoneKind};
 /// "zonesync" in ASCII, read as a little-endian number. Written last: a region without it is half made.
 const MAGIC: u64 = u64::from_le_bytes(*b"zonesync");
 /// Grows with every change of what any word of a region means; the hash function is part of that.
-const LAYOUT_VERSION: u64 = 6;
+const LAYOUT_VERSION: u64 = 7;
 
 /// The largest region: slots name a block by its unit.
 pub(crate) const MAX_SIZE: u64 = (UNIT * WORD) as u64 * (1 << UNIT_BITS);
