@@ -26,6 +26,14 @@ fn nodes_keep_their_promises_through_faults() {
     }
 }
 
+/// Seeds that have found bugs; docs/testing.md says which. Others are long, or among the first, which the campaign runs.
+#[test]
+fn what_was_found_once_is_not_there_again() {
+    for seed in [40, 1119] {
+        run(seed);
+    }
+}
+
 /// Halves of the cluster that do not hear of each other for minutes, links that are slow or blocked one way, nodes that are killed.
 #[test]
 fn a_strict_limit_is_kept_to_whatever_the_network_does() {

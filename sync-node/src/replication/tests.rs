@@ -545,9 +545,10 @@ fn what_a_full_zone_took_of_a_batch_is_noted_for_its_file() {
     }
     net.settle();
     let now = net.now().time;
-    let has: BTreeMap<_, _> = net.nodes[1].keyval.iter(now).map(|(key, entry)| (key, entry.stamp)).collect();
+    let has: BTreeMap<_, _> =
+        net.nodes[1].keyval.iter(now).map(|(key, entry)| (key.to_vec(), entry.stamp)).collect();
     assert!(!has.is_empty() && has.len() < 600, "the small zone cannot hold them all, but {}", has.len());
-    let noted = unsaved.lock().take().into_iter().map(|(key, saved)| (key, saved.stamp)).collect();
+    let noted = unsaved.lock().take().into_iter().map(|(key, saved)| (key.to_vec(), saved.stamp)).collect();
     assert_eq!(has, noted);
 }
 

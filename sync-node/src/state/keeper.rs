@@ -49,7 +49,7 @@ pub(crate) struct Keeper {
 }
 
 impl Keeper {
-    /// Starts to keep a zone in its files. `hub`: the node's, if others have the zone.
+    /// Starts to keep a zone in its files. `hub`: the node's; a zone that others have is published by it.
     pub(crate) fn start(
         keeping: Keeping,
         hub: Option<Arc<Hub>>,

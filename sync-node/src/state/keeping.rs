@@ -163,7 +163,7 @@ impl Keeping {
     /// Ends a doubt if it can, and brings the table up to date. What it writes survives the end of the machine. `failed`: why saving has just failed, if it has.
     pub(crate) fn update_table(&mut self, now: Now, failed: Option<&Fault>) {
         let moved = self.confirm(now.time).and_then(|()| self.move_to_table(now.time));
-        self.log(now.elapsed, failed.or(moved.as_ref().err()));
+        self.log(now.elapsed, failed.or_else(|| moved.as_ref().err()));
     }
 
     /// When the node had last caught up with everybody it can reach, and so knew of all removals. After a gap that is longer than these are remembered it stays

@@ -97,6 +97,7 @@ pub(super) struct Truth {
     restarts: Bucket,
     /// How many requests more than its bucket has room for the strict zone has admitted, at most.
     pub(super) strict_over: u64,
+    /// Some node was sent states of limits.
     are_states_sent: bool,
     vectors: BTreeMap<(Host, &'static str), (u64, VersionVector)>,
     origins: BTreeSet<Origin>,
@@ -227,18 +228,19 @@ impl Truth {
         }
     }
 
-    /// A node has saved its keyval zone: `everything`, or what was acknowledged; and whether that survives the end of the machine.
-    pub(super) fn saved(&mut self, now: Duration, machine: &Machine, everything: bool, synchronized: bool) {
-        let held = everything.then(|| self.held(now, machine));
-        let Saved { unsaved, saved, synchronized: synced } = self.saved.entry(machine.id).or_default();
-        if let Some(held) = held {
-            unsaved.clear();
-            synced.clone_from(&held);
-            *saved = held;
-        }
+    /// Everything in a node's keyval zone is saved, and survives the end of the machine.
+    pub(super) fn saved_everything(&mut self, now: Duration, machine: &Machine) {
+        let held = self.held(now, machine);
+        self.saved
+            .insert(machine.id, Saved { unsaved: BTreeMap::new(), saved: held.clone(), synchronized: held });
+    }
+
+    /// What was written on a node is saved; and whether it survives the end of the machine, too.
+    pub(super) fn saved(&mut self, host: Host, is_synchronized: bool) {
+        let Saved { unsaved, saved, synchronized } = self.saved.entry(host).or_default();
         for (key, held) in std::mem::take(unsaved) {
-            if synchronized {
-                synced.insert(key.clone(), held.clone());
+            if is_synchronized {
+                synchronized.insert(key.clone(), held.clone());
             }
             saved.insert(key, held);
         }
@@ -263,12 +265,11 @@ impl Truth {
     pub(super) fn charged(
         &mut self,
         plan: &Plan,
-        now: Duration,
+        (now, fastest): (Duration, Time),
         host: Host,
         key: &str,
         cost: i64,
         refunded: Duration,
-        fastest: Time,
     ) {
         let bucket = self.buckets.entry(key.into()).or_default();
         bucket.note(host, cost);

@@ -60,7 +60,7 @@ pub(super) fn operate(
             let client = format!("client-{}", rng.random_range(0..CLIENTS));
             let cost = cost(&mut costs, plan, BURST + 1, truth.refundable(&client, machine.id));
             if let Some(refunded) = charge(&limit, &client, cost, time) {
-                truth.charged(plan, now, machine.id, &client, cost, refunded, fastest);
+                truth.charged(plan, (now, fastest), machine.id, &client, cost, refunded);
             }
         }
     }

@@ -85,7 +85,7 @@ impl World {
         self.truth.started(now, machine)?;
         let runs = machine.runs;
         if self.plan.state.is_some() {
-            self.truth.saved(now, &self.machines[host], true, true);
+            self.truth.saved_everything(now, &self.machines[host]);
             self.machines[host].synchronized()?;
             self.plan_in(SAVE_INTERVAL, Event::Save(host, runs));
         }
@@ -101,8 +101,11 @@ impl World {
         let was_in_doubt = is_in_doubt(&self.machines[host]);
         self.machines[host].save(self.now, is_due)?;
         self.truth.compared += u64::from(was_in_doubt && !is_in_doubt(&self.machines[host]));
-        let is_synchronized = is_due || self.plan.state == Some(StateSync::Always);
-        self.truth.saved(self.now, &self.machines[host], is_due, is_synchronized);
+        if is_due {
+            self.truth.saved_everything(self.now, &self.machines[host]);
+        } else {
+            self.truth.saved(host, self.plan.state == Some(StateSync::Always));
+        }
         if is_due
             && self.plan.state == Some(StateSync::Interval)
             && self.plan.faults.contains(&Kind::PowerCut)
