@@ -36,6 +36,8 @@ const ORIGINS_MIN: usize = 32;
 
 /// Of two writes of a key the later one wins.
 type Version = (Stamp, Option<Origin>);
+/// Hosts, and which of their runs.
+type Holders = BTreeSet<(Host, u64)>;
 
 #[derive(Clone, Debug)]
 struct Held {
@@ -87,7 +89,7 @@ pub(super) struct Truth {
     /// The latest stamp of each key that a machine's zone has ever had: what is written there is later.
     seen: BTreeMap<Host, BTreeMap<Vec<u8>, Stamp>>,
     /// The latest value of each key, and the hosts, and their runs, that have had it.
-    holders: BTreeMap<Vec<u8>, (Version, BTreeSet<(Host, u64)>)>,
+    holders: BTreeMap<Vec<u8>, (Version, Holders)>,
     learned: BTreeMap<Vec<u8>, BTreeSet<Vec<u8>>>,
     /// The bucket of each limit's key, were it decided in one place.
     buckets: BTreeMap<Vec<u8>, Bucket>,
@@ -478,9 +480,9 @@ impl Truth {
         for (host, held) in &held {
             for (key, record) in held.iter().filter(|(_, record)| record.value.is_some()) {
                 let (version, holders) =
-                    self.holders.entry(key.clone()).or_insert((record.version, BTreeSet::new()));
+                    self.holders.entry(key.clone()).or_insert((record.version, Holders::new()));
                 if record.version > *version {
-                    (*version, *holders) = (record.version, BTreeSet::new());
+                    (*version, *holders) = (record.version, Holders::new());
                 }
                 if record.version == *version {
                     holders.insert((*host, machines[*host].runs));
