@@ -145,20 +145,39 @@ fn low_half(word: &AtomicU64) -> &std::sync::atomic::AtomicU32 {
     unsafe { &*half.add(usize::from(cfg!(target_endian = "big"))) }
 }
 
-/// Changes two neighbouring words at once, the first of which is aligned for both, if they are still as they were seen; whether they were. `None`: this processor
-/// cannot do that.
+/// That this processor changes two words at once, see [`change_pair`]. Asked once for a zone: it would be nine instructions of each check.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Pairs(());
+
+impl Pairs {
+    /// `None`: it cannot.
+    pub(crate) fn of_this_processor() -> Option<Self> {
+        #[cfg(all(target_arch = "x86_64", not(loom), not(miri)))]
+        if std::arch::is_x86_feature_detected!("cmpxchg16b") {
+            return Some(Self(()));
+        }
+        None
+    }
+}
+
+/// Changes two neighbouring words at once, the first of which is aligned for both, if they are still as they were seen; whether they were. `None`: they are not
+/// aligned, or this processor cannot do that.
 ///
 /// Sequentially consistent, like any locked instruction of x86-64.
 #[inline]
 #[allow(unsafe_code)]
-pub(crate) fn change_pair(pair: &[AtomicU64; 2], seen: [u64; 2], to: [u64; 2]) -> Option<bool> {
+pub(crate) fn change_pair(
+    pairs: Option<Pairs>,
+    pair: &[AtomicU64; 2],
+    seen: [u64; 2],
+    to: [u64; 2],
+) -> Option<bool> {
     #[cfg(all(test, not(loom)))]
     stoppable::ask();
     #[cfg(all(target_arch = "x86_64", not(loom), not(miri)))]
-    if std::arch::is_x86_feature_detected!("cmpxchg16b") && std::ptr::from_ref(pair).addr().is_multiple_of(16)
-    {
+    if pairs.is_some() && std::ptr::from_ref(pair).addr().is_multiple_of(16) {
         let changed: u64;
-        // SAFETY: the instruction exists (asked above) and its operand is 16 bytes, aligned to 16 (asked above), of atomics that live as long
+        // SAFETY: the instruction exists (`Pairs` says so, which is made nowhere else) and its operand is 16 bytes, aligned to 16 (asked above), of atomics that live as long
         // as `pair`; on x86-64 locked accesses of different sizes to the same bytes are coherent with each other. `rbx`, which cannot be named as an operand, is
         // put back. All registers are named, since the compiler may choose `rbx` for one that is not: the address would be gone after the exchange.
         unsafe {
@@ -178,7 +197,7 @@ pub(crate) fn change_pair(pair: &[AtomicU64; 2], seen: [u64; 2], to: [u64; 2]) -
         // The lowest byte of it.
         return Some(changed as u8 != 0);
     }
-    let _ = (pair, seen, to);
+    let _ = (pairs, pair, seen, to);
     None
 }
 
