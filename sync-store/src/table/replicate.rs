@@ -39,9 +39,7 @@ const ROWS_AHEAD: usize = 16;
 struct Ahead<'a> {
     hash: u64,
     record: Record<'a>,
-    /// There was no record of its key when it was looked for.
-    is_new: bool,
-    /// Where it will be, if it is new.
+    /// Where it will most likely be, if there was no record of its key when its memory was asked for.
     block: Option<Owned>,
 }
 
@@ -536,20 +534,18 @@ impl Table {
             {
                 let hash = self.hash(record.key);
                 self.ask_for_slots(hash, is_new);
-                ahead.push_back(Ahead { hash, record, is_new: false, block: None });
+                ahead.push_back(Ahead { hash, record, block: None });
             }
             while asked < ahead.len().min(ROWS_AHEAD) {
-                let Ahead { hash, record, is_new: is_its_new, block } = &mut ahead[asked];
+                let Ahead { hash, record, block } = &mut ahead[asked];
                 is_new = self.ask_for_record(*hash);
-                *is_its_new = is_new;
                 if is_new {
                     let following = rows.size_hint().1.map_or(ROWS_AHEAD, |left| left + 1);
                     *block = self.take_ahead(record, following, &mut stock);
                 }
                 asked += 1;
             }
-            let Some(Ahead { hash, record, is_new, block }) = ahead.front_mut() else { break };
-            hand.is_absent = *is_new;
+            let Some(Ahead { hash, record, block }) = ahead.front_mut() else { break };
             if let Some(unused) = std::mem::replace(&mut hand.block, block.take()) {
                 self.free(unused);
             }

@@ -68,8 +68,6 @@ pub(crate) enum Written {
 #[derive(Debug, Default)]
 pub(super) struct Hand {
     pub(super) block: Option<Owned>,
-    /// No record of the key was there a moment ago: it is inserted without another search. Should one have come, the second look finds it.
-    pub(super) is_absent: bool,
     records: i64,
     tombstones: i64,
     units: i64,
@@ -182,7 +180,6 @@ impl Table {
         let mut kept = Vec::new();
         loop {
             let found = match value {
-                Put::New(_) if std::mem::take(&mut hand.is_absent) => None,
                 Put::New(_) => self.find_meta(key, hash),
                 Put::Kept => self.find(key, hash, Some(&mut kept)),
             };

@@ -100,3 +100,21 @@ fn what_was_covered_by_mistake_comes_again() {
     let applied = zone.apply_batch(NOW, other, 3, 4, &mut [row.record()].into_iter()).expect("a batch");
     assert_eq!((applied.applied, zone.vector().get(other)), (1, 4));
 }
+
+#[test]
+fn a_removal_counts_for_what_came_just_before_it_though_its_tombstone_would_be_forgotten() {
+    let retention = std::time::Duration::from_secs(1);
+    let zone =
+        KeyvalZone::builder("z").size(32 << 10).tombstone_retention(retention).build().expect("a zone");
+    let (writer, stamp) = (origin(10), |ms: u64| Stamp::from_raw(ms << 16));
+    let value = OwnedState::Value { value: vec![1], stamp: stamp(990_000), writer, time_ms: 2_000_000 };
+    let states = [value, OwnedState::Removed { stamp: stamp(990_001), writer }];
+    let rows = (1..).zip(states).map(|(seq, state)| Row {
+        key: vec![b'k'],
+        dot: Dot { origin: origin(20), seq },
+        state,
+    });
+    let rows: Vec<Row> = rows.collect();
+    zone.apply_states(NOW, &mut rows.iter().map(Row::record)).expect("valid rows");
+    assert_eq!(zone.get(b"k", NOW), None);
+}
