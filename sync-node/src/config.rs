@@ -28,6 +28,7 @@
 //! # Ok::<(), sync_node::config::Errors>(())
 //! ```
 
+mod doors;
 #[cfg(feature = "envoy_rls")]
 mod envoy_rls;
 #[cfg(feature = "haproxy")]
@@ -38,6 +39,8 @@ mod redis;
 mod settings;
 mod tables;
 pub(crate) mod values;
+mod zone_sync;
+mod zones;
 
 pub use settings::{
     Api, Buffers, Delay, KeyvalType, KeyvalZone, LimitReqZone, LogLevel, Ssl, StickyZone, ZoneSync,

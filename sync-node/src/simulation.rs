@@ -208,6 +208,9 @@ impl Node {
                 if let Some(frame) = outgoing.poll_transmit(now.into(), has_room) {
                     return Some(frame);
                 }
+                if outgoing.is_scanning() {
+                    continue;
+                }
                 if self.shared.publish(outgoing.poll_publish()?, now.into()) {
                     self.woken.extend(dialled(&self.links));
                 }

@@ -94,8 +94,10 @@ impl CatchUpEncoder {
     }
 }
 
-/// Room at the start; grows by doubling. A few rows, so that small batches under light load stay cheap.
+/// Room of a batch at the start; grows by doubling. A few rows, so that small batches under light load stay cheap.
 const INITIAL_ROOM: usize = 1 << 10;
+/// Room of catch-up at the start: most frames are full.
+const CATCH_UP_ROOM: usize = 16 << 10;
 
 #[derive(Debug)]
 struct Encoder {
@@ -129,7 +131,10 @@ impl Encoder {
             last: Bases::default(),
             origins: Vec::new(),
             rows: 0,
-            room: vec![0; INITIAL_ROOM],
+            room: match form {
+                Form::Batch => vec![0; INITIAL_ROOM],
+                Form::CatchUp => vec![0; CATCH_UP_ROOM.min(frame_limit).max(INITIAL_ROOM)],
+            },
             end: HEAD_ROOM,
         }
     }

@@ -7,6 +7,8 @@
 /// publications away. A slot's place in its window fits beside the 48 bits of a sequence.
 const WINDOW_BITS: u32 = 16;
 const WINDOW: usize = 1 << WINDOW_BITS;
+/// Slots that one call of a scan looks through at the most, half a millisecond if the peer knows all: a zone of gigabytes takes longer than others can wait.
+const SLOTS_AT_ONCE: usize = 4 * WINDOW;
 
 /// How far a [scan](crate::Replica::scan) has come; the default is its beginning. Half a MiB at the most.
 #[derive(Debug, Default)]
@@ -28,9 +30,19 @@ impl Cursor {
         self.left.last().map_or(self.next, |next| self.slot_of(*next))
     }
 
-    /// Looks for slots to meet, if none is left, of which `seq` gives the sequences; false at the end of the `slots`.
-    pub(crate) fn look(&mut self, slots: usize, seq: impl Fn(usize) -> Option<u64>) -> bool {
-        while self.left.is_empty() && self.next < slots {
+    /// Where a call of a scan has looked at as many of the `slots` as it may.
+    pub(crate) fn bound(&self, slots: usize) -> usize {
+        slots.min(self.next + SLOTS_AT_ONCE)
+    }
+
+    /// Whether a scan has looked at all of the `slots`.
+    pub(crate) fn is_at_end(&self, slots: usize) -> bool {
+        self.left.is_empty() && self.next >= slots
+    }
+
+    /// Looks for slots to meet, if none is left, in the windows that begin before `bound`; of the `slots` `seq` gives the sequences. False if there are none.
+    pub(crate) fn look(&mut self, slots: usize, bound: usize, seq: impl Fn(usize) -> Option<u64>) -> bool {
+        while self.left.is_empty() && self.next < bound {
             let window = self.next..slots.min(self.next + WINDOW);
             let numbered = (0..).zip(window).filter_map(|(place, at)| Some(seq(at)? << WINDOW_BITS | place));
             self.left.extend(numbered);
@@ -43,6 +55,12 @@ impl Cursor {
     /// The slots to meet next.
     pub(crate) fn upcoming(&self) -> impl Iterator<Item = usize> {
         self.left.iter().rev().map(|next| self.slot_of(*next))
+    }
+
+    /// The slot that is met after `skipped` others.
+    pub(crate) fn nth(&self, skipped: usize) -> Option<usize> {
+        let at = self.left.len().checked_sub(skipped + 1)?;
+        self.left.get(at).map(|next| self.slot_of(*next))
     }
 
     /// The next slot was met.

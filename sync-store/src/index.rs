@@ -94,11 +94,30 @@ impl Index {
     /// Which slots of the bucket that begins at `first` hold live records of a tag, as bits.
     #[inline]
     pub(crate) fn live_in(self, region: &OpenRegion, first: usize, tag: u64) -> u32 {
+        self.which_in(region, first, |slot| slot.is_live_with(tag))
+    }
+
+    /// Which slots of the bucket that begins at `first` have a tag, whatever their state, as bits.
+    #[inline]
+    pub(crate) fn tagged_in(self, region: &OpenRegion, first: usize, tag: u64) -> u32 {
+        self.which_in(region, first, |slot| slot.tag() == tag)
+    }
+
+    /// Which slots of the bucket that begins at `first` are so, as bits. From the last one down, so that each takes a comparison and an addition with carry. SeqCst like `load`.
+    #[inline(always)]
+    fn which_in(self, region: &OpenRegion, first: usize, is_so: impl Fn(Slot) -> bool) -> u32 {
         let words = &region.all()[self.slots.start() + first..][..BUCKET];
-        // From the last one down, so that each takes a comparison and an addition with carry. SeqCst like `load`.
-        words.iter().rev().fold(0, |live, word| {
-            live << 1 | u32::from(Slot::from_raw(word.load(Ordering::SeqCst)).is_live_with(tag))
-        })
+        words
+            .iter()
+            .rev()
+            .fold(0, |which, word| which << 1 | u32::from(is_so(Slot::from_raw(word.load(Ordering::SeqCst)))))
+    }
+
+    /// Whether a slot of the bucket that begins at `first` holds a live record of a tag. A hint, like [`Self::glance`].
+    #[inline]
+    pub(crate) fn may_hold(self, region: &OpenRegion, first: usize, tag: u64) -> bool {
+        let bucket = region.all()[self.slots.start() + first..].first_chunk();
+        bucket.is_none_or(|bucket| matching::<{ Slot::STATE_BITS }>(bucket, Slot::live_bits(tag)) != 0)
     }
 
     /// A slot of the bucket that begins at `first` that holds a live record of a tag: the first one, if there are several. `None` says little, it may have been overlooked
@@ -173,26 +192,32 @@ impl Index {
     /// An empty slot for a new key, with the word that makes it empty: in the first bucket while that is not crowded, else in the
     /// emptier one, else in the overflow bucket.
     pub(crate) fn vacancy(self, region: &OpenRegion, candidates: Candidates) -> Option<(usize, Slot)> {
-        let look = |first: usize| {
-            let mut taken = 0;
-            let mut empty = None;
-            for at in first..first + BUCKET {
-                let slot = self.load(region, at);
-                if slot.state() == SlotState::Empty {
-                    empty = empty.or(Some((at, slot)));
-                } else {
-                    taken += 1;
-                }
-            }
-            (taken, empty)
+        let look = |first: usize| self.which_in(region, first, |slot| slot.state() == SlotState::Empty);
+        // Who has taken it meanwhile may have taken any other: look again at all.
+        let seen = |at: usize| {
+            Some((at, self.load(region, at))).filter(|(_, slot)| slot.state() == SlotState::Empty)
         };
-        let first = look(candidates.main[0]);
-        if first.0 <= PREFERRED && first.1.is_some() {
-            return first.1;
+        let lowest = |first: usize, empty: u32| (empty != 0).then(|| first + empty.trailing_zeros() as usize);
+        loop {
+            let [first, second] = candidates.main;
+            let empty = look(first);
+            // Without the lowest of them, once less than have to be empty: cheaper than counting them.
+            let is_roomy = (1..BUCKET - PREFERRED).fold(empty, |left, _| left & left.wrapping_sub(1)) != 0;
+            let at = if is_roomy {
+                lowest(first, empty)
+            } else {
+                let other = look(second);
+                let roomier =
+                    if other.count_ones() > empty.count_ones() { (second, other) } else { (first, empty) };
+                lowest(roomier.0, roomier.1)
+                    .or_else(|| candidates.overflow.and_then(|first| lowest(first, look(first))))
+            };
+            match at.map(seen) {
+                None => return None,
+                Some(None) => {}
+                Some(vacancy) => return vacancy,
+            }
         }
-        let second = look(candidates.main[1]);
-        let (fuller, emptier) = if second.0 < first.0 { (first, second) } else { (second, first) };
-        emptier.1.or(fuller.1).or_else(|| look(candidates.overflow?).1)
     }
 
     /// Puts a pending record into an empty slot, or fails because it is not empty any more.

@@ -26,6 +26,11 @@ const OURS: u64 = 1 << 63;
 const UNDER_WAY: u64 = 1 << 62;
 const FLAGS: u64 = OURS | UNDER_WAY;
 
+/// How many times an origin was heard.
+const TIMES_HEARD: usize = 0;
+/// How many entries have ever been in use. What is behind them is free and need not be looked at, which every frame would pay for.
+const USED: usize = 1;
+
 /// So many origins were heard just now: the one that publishes a row and the one that wrote it are needed at the same time.
 const JUST_NOW: u64 = 2;
 
@@ -38,8 +43,8 @@ pub(crate) const MAX_SEQ: u64 = (1 << SEQ_BITS) - 1;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Origins {
     table: Section,
-    /// One word: how many times an origin was heard.
-    heard: Section,
+    /// The words [`TIMES_HEARD`] and [`USED`].
+    counts: Section,
 }
 
 impl Origins {
@@ -51,7 +56,7 @@ impl Origins {
 
     /// The table of a zone of `size` bytes, empty; `None` if the region has no room for it.
     pub(crate) fn new(layout: &mut Layout, size: u64) -> Option<Self> {
-        Some(Self { table: layout.take(Self::capacity(size) * ENTRY)?, heard: layout.take(1)? })
+        Some(Self { table: layout.take(Self::capacity(size) * ENTRY)?, counts: layout.take(2)? })
     }
 
     /// How many words [`Self::new`] takes from the layout at most.
@@ -70,8 +75,10 @@ impl Origins {
         &region.words(self.table)[usize::from(index) * ENTRY + at]
     }
 
-    fn indices(self) -> impl Iterator<Item = u16> {
-        0..self.len() as u16
+    /// The entries that have been in use.
+    pub(crate) fn indices(self, region: &OpenRegion) -> impl Iterator<Item = u16> {
+        let used = region.words(self.counts)[USED].load(Ordering::Relaxed) as usize;
+        0..used.min(self.len()) as u16
     }
 
     /// Makes the origin at `index` the zone's own.
@@ -94,13 +101,13 @@ impl Origins {
 
     /// Which origins a write may be under way in the name of, by index.
     pub(crate) fn under_way(self, region: &OpenRegion) -> Vec<bool> {
-        self.indices().map(|index| self.has_flag(region, index, UNDER_WAY)).collect()
+        self.indices(region).map(|index| self.has_flag(region, index, UNDER_WAY)).collect()
     }
 
     /// No write is under way in the name of an origin that is not our own any more.
     pub(crate) fn settle(self, region: &OpenRegion) {
         let own = self.own(region);
-        for index in self.indices().filter(|&index| index != own) {
+        for index in self.indices(region).filter(|&index| index != own) {
             self.word(region, index, HEARD).fetch_and(!UNDER_WAY, Ordering::Relaxed);
         }
     }
@@ -124,13 +131,14 @@ impl Origins {
 
     /// Where `origin` is in the table.
     pub(crate) fn find(self, region: &OpenRegion, origin: Origin) -> Option<u16> {
-        self.indices().find(|&index| self.get(region, index) == Some(origin))
+        self.indices(region).find(|&index| self.get(region, index) == Some(origin))
     }
 
     /// Enters `origin` if it is not there; `None` if the table is full. Then [`Self::forget`] may help.
     pub(crate) fn enter(self, region: &OpenRegion, origin: Origin) -> Option<u16> {
         let index = self.find(region, origin).or_else(|| {
-            let free = self.indices().find(|&index| self.get(region, index).is_none())?;
+            let free = (0..self.len() as u16).find(|&index| self.get(region, index).is_none())?;
+            region.words(self.counts)[USED].fetch_max(u64::from(free) + 1, Ordering::Relaxed);
             self.word(region, free, THROUGH).store(0, Ordering::Relaxed);
             self.word(region, free, HEARD).store(0, Ordering::Relaxed);
             // Release pairs with the fence in `Table::writer`.
@@ -146,9 +154,10 @@ impl Origins {
     pub(crate) fn forgettable(self, region: &OpenRegion, in_use: &[bool]) -> Vec<u16> {
         let own = self.own(region);
         let heard = |index: u16| self.word(region, index, HEARD).load(Ordering::Relaxed) & !FLAGS;
-        let just_now = region.words(self.heard)[0].load(Ordering::Relaxed).saturating_sub(JUST_NOW);
+        let just_now =
+            region.words(self.counts)[TIMES_HEARD].load(Ordering::Relaxed).saturating_sub(JUST_NOW);
         let mut idle: Vec<u16> = self
-            .indices()
+            .indices(region)
             .filter(|&index| index != own && !in_use[usize::from(index)] && heard(index) <= just_now)
             .collect();
         idle.sort_by_key(|&index| heard(index));
@@ -164,7 +173,7 @@ impl Origins {
     }
 
     fn hear(self, region: &OpenRegion, index: u16) {
-        let count = region.words(self.heard)[0].fetch_add(1, Ordering::Relaxed) + 1;
+        let count = region.words(self.counts)[TIMES_HEARD].fetch_add(1, Ordering::Relaxed) + 1;
         let heard = self.word(region, index, HEARD);
         heard.store(heard.load(Ordering::Relaxed) & FLAGS | count, Ordering::Relaxed);
     }
@@ -187,7 +196,7 @@ impl Origins {
 
     /// The whole version vector, a copy.
     pub(crate) fn vector(self, region: &OpenRegion) -> VersionVector {
-        self.indices()
+        self.indices(region)
             .filter_map(|index| Some((self.get(region, index)?, self.through(region, index))))
             .collect()
     }

@@ -230,7 +230,7 @@ pub trait Replica: Send + Sync + fmt::Debug {
     /// ones, which will be published, are not.
     ///
     /// Answers the cursor to go on from, or `None` at the end. When `f` answers false the scan stops before that record, which it
-    /// will meet again.
+    /// will meet again. It also stops by itself after so many slots that a call takes no longer than half a millisecond beyond what `f` takes.
     fn scan(
         &self,
         now: Time,

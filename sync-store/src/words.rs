@@ -45,20 +45,27 @@ pub(crate) struct Words {
 }
 
 impl Words {
-    /// `bytes` bytes of memory of this process, seen as whole words. The kernel hands the pages out zeroed, as they are first touched; or now
-    /// and huge ones, if asked to.
-    pub(crate) fn anonymous(bytes: usize, huge_pages: bool, prefault: Prefault) -> io::Result<Self> {
-        memory::Memory::anonymous(bytes, huge_pages, prefault).map(|memory| Self::of(memory, prefault))
+    /// `bytes` bytes of memory of this process, seen as whole words. The kernel hands the pages out zeroed, huge ones if asked to, as they are
+    /// first touched; see [`Self::prefault`].
+    pub(crate) fn anonymous(bytes: usize, huge_pages: bool) -> io::Result<Self> {
+        memory::Memory::anonymous(bytes, huge_pages).map(Self::of)
     }
 
     /// The first `bytes` bytes of a file that has at least so many, seen as whole words.
-    pub(crate) fn of_file(
-        file: &std::fs::File,
-        bytes: usize,
-        huge_pages: bool,
-        prefault: Prefault,
-    ) -> io::Result<Self> {
-        memory::Memory::of_file(file, bytes, huge_pages, prefault).map(|memory| Self::of(memory, prefault))
+    pub(crate) fn of_file(file: &std::fs::File, bytes: usize, huge_pages: bool) -> io::Result<Self> {
+        memory::Memory::of_file(file, bytes, huge_pages).map(Self::of)
+    }
+
+    /// Touches all memory: now, in a thread of its own, or not. An error, only of the first, says that there is not enough.
+    pub(crate) fn prefault(&self, prefault: Prefault) -> io::Result<()> {
+        match prefault {
+            Prefault::Never => Ok(()),
+            Prefault::Beside => {
+                memory::touch_beside(&self.memory);
+                Ok(())
+            }
+            Prefault::First => self.memory.touch(),
+        }
     }
 
     /// The same memory, of which only `len` words from `start` on are seen. What reads one section all the time keeps it this way: its
@@ -68,11 +75,8 @@ impl Words {
     }
 
     #[allow(unsafe_code)]
-    fn of(memory: memory::Memory, prefault: Prefault) -> Self {
+    fn of(memory: memory::Memory) -> Self {
         let memory = Arc::new(memory);
-        if prefault == Prefault::Beside {
-            memory::touch_beside(&memory);
-        }
         let words: *const [AtomicU64] = memory.words();
         // SAFETY: the words live as long as `memory`, which is dropped with the last clone of `Self` and not moved in its Arc; `deref` hands them out for no longer
         // than it borrows `self`, and nothing else does.
@@ -145,20 +149,39 @@ fn low_half(word: &AtomicU64) -> &std::sync::atomic::AtomicU32 {
     unsafe { &*half.add(usize::from(cfg!(target_endian = "big"))) }
 }
 
-/// Changes two neighbouring words at once, the first of which is aligned for both, if they are still as they were seen; whether they were. `None`: this processor
-/// cannot do that.
+/// That this processor changes two words at once, see [`change_pair`]. Asked once for a zone: it would be nine instructions of each check.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Pairs(());
+
+impl Pairs {
+    /// `None`: it cannot.
+    pub(crate) fn of_this_processor() -> Option<Self> {
+        #[cfg(all(target_arch = "x86_64", not(loom), not(miri)))]
+        if std::arch::is_x86_feature_detected!("cmpxchg16b") {
+            return Some(Self(()));
+        }
+        None
+    }
+}
+
+/// Changes two neighbouring words at once, the first of which is aligned for both, if they are still as they were seen; whether they were. `None`: they are not
+/// aligned, or this processor cannot do that.
 ///
 /// Sequentially consistent, like any locked instruction of x86-64.
 #[inline]
 #[allow(unsafe_code)]
-pub(crate) fn change_pair(pair: &[AtomicU64; 2], seen: [u64; 2], to: [u64; 2]) -> Option<bool> {
+pub(crate) fn change_pair(
+    pairs: Option<Pairs>,
+    pair: &[AtomicU64; 2],
+    seen: [u64; 2],
+    to: [u64; 2],
+) -> Option<bool> {
     #[cfg(all(test, not(loom)))]
     stoppable::ask();
     #[cfg(all(target_arch = "x86_64", not(loom), not(miri)))]
-    if std::arch::is_x86_feature_detected!("cmpxchg16b") && std::ptr::from_ref(pair).addr().is_multiple_of(16)
-    {
+    if pairs.is_some() && std::ptr::from_ref(pair).addr().is_multiple_of(16) {
         let changed: u64;
-        // SAFETY: the instruction exists (asked above) and its operand is 16 bytes, aligned to 16 (asked above), of atomics that live as long
+        // SAFETY: the instruction exists (`Pairs` says so, which is made nowhere else) and its operand is 16 bytes, aligned to 16 (asked above), of atomics that live as long
         // as `pair`; on x86-64 locked accesses of different sizes to the same bytes are coherent with each other. `rbx`, which cannot be named as an operand, is
         // put back. All registers are named, since the compiler may choose `rbx` for one that is not: the address would be gone after the exchange.
         unsafe {
@@ -178,7 +201,7 @@ pub(crate) fn change_pair(pair: &[AtomicU64; 2], seen: [u64; 2], to: [u64; 2]) -
         // The lowest byte of it.
         return Some(changed as u8 != 0);
     }
-    let _ = (pair, seen, to);
+    let _ = (pairs, pair, seen, to);
     None
 }
 
@@ -388,7 +411,7 @@ mod memory {
     use memmap2::Advice;
     use memmap2::{MmapMut, MmapOptions, MmapRaw};
 
-    use super::{AtomicU64, Prefault, WORD};
+    use super::{AtomicU64, WORD};
 
     /// A huge page: as long as that, others of the process wait who change what is mapped.
     #[cfg(target_os = "linux")]
@@ -402,40 +425,39 @@ mod memory {
     }
 
     impl Memory {
-        pub(super) fn anonymous(bytes: usize, huge_pages: bool, prefault: Prefault) -> io::Result<Self> {
-            Self::mapped(MmapRaw::from(MmapMut::map_anon(bytes)?), huge_pages, prefault)
+        pub(super) fn anonymous(bytes: usize, huge_pages: bool) -> io::Result<Self> {
+            Ok(Self::mapped(MmapRaw::from(MmapMut::map_anon(bytes)?), huge_pages))
         }
 
-        pub(super) fn of_file(
-            file: &File,
-            bytes: usize,
-            huge_pages: bool,
-            prefault: Prefault,
-        ) -> io::Result<Self> {
-            Self::mapped(MmapOptions::new().len(bytes).map_raw(file)?, huge_pages, prefault)
+        pub(super) fn of_file(file: &File, bytes: usize, huge_pages: bool) -> io::Result<Self> {
+            Ok(Self::mapped(MmapOptions::new().len(bytes).map_raw(file)?, huge_pages))
         }
 
         #[cfg_attr(
             not(target_os = "linux"),
             expect(unused_variables, reason = "advice that only Linux takes")
         )]
-        fn mapped(map: MmapRaw, huge_pages: bool, prefault: Prefault) -> io::Result<Self> {
+        fn mapped(map: MmapRaw, huge_pages: bool) -> Self {
+            // A kernel without huge pages, or without them for such a mapping, says so. Nobody is worse off than before.
             #[cfg(target_os = "linux")]
-            {
-                // A kernel without huge pages, or without them for such a mapping, says so. Nobody is worse off than before.
-                if huge_pages {
-                    let _ = map.advise(Advice::HugePage);
-                }
-                if prefault == Prefault::First
-                    && let Err(error) = map.advise(Advice::PopulateWrite)
-                {
-                    // EINVAL: Linux before 5.14 does not know the advice, and faults the pages in as they are touched.
-                    if error.kind() != io::ErrorKind::InvalidInput {
-                        return Err(error);
-                    }
-                }
+            if huge_pages {
+                let _ = map.advise(Advice::HugePage);
             }
-            Ok(Self { words: map.len() / WORD, map })
+            Self { words: map.len() / WORD, map }
+        }
+
+        #[cfg(target_os = "linux")]
+        pub(super) fn touch(&self) -> io::Result<()> {
+            match self.map.advise(Advice::PopulateWrite) {
+                // EINVAL: Linux before 5.14 does not know the advice, and faults the pages in as they are touched.
+                Err(error) if error.kind() != io::ErrorKind::InvalidInput => Err(error),
+                _ => Ok(()),
+            }
+        }
+
+        #[cfg(not(target_os = "linux"))]
+        pub(super) fn touch(&self) -> io::Result<()> {
+            Ok(())
         }
 
         #[inline]
@@ -478,18 +500,22 @@ mod memory {
 
     use std::sync::Arc;
 
-    use super::{AtomicU64, Prefault, WORD};
+    use super::{AtomicU64, WORD};
 
     /// Loom's atomics are no plain words; a vector of them takes the place of the mapping.
     pub(super) struct Memory(Box<[AtomicU64]>);
 
     impl Memory {
-        pub(super) fn anonymous(bytes: usize, _huge_pages: bool, _prefault: Prefault) -> io::Result<Self> {
+        pub(super) fn anonymous(bytes: usize, _huge_pages: bool) -> io::Result<Self> {
             Ok(Self((0..bytes / WORD).map(|_| AtomicU64::new(0)).collect()))
         }
 
-        pub(super) fn of_file(_: &std::fs::File, _: usize, _: bool, _: Prefault) -> io::Result<Self> {
+        pub(super) fn of_file(_: &std::fs::File, _: usize, _: bool) -> io::Result<Self> {
             Err(io::ErrorKind::Unsupported.into())
+        }
+
+        pub(super) fn touch(&self) -> io::Result<()> {
+            Ok(())
         }
 
         pub(super) fn words(&self) -> &[AtomicU64] {

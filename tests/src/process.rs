@@ -7,7 +7,11 @@ use std::time::Duration;
 
 use rustix::process::{Pid, kill_process};
 
+use crate::usage::has_thread;
 use crate::{Usage, wait_for};
+
+/// How long the memory of zones may take to be touched.
+const PREFAULT_LIMIT: Duration = Duration::from_secs(60);
 
 /// The signals that nodes and servers of the tests understand.
 #[derive(Clone, Copy, Debug)]
@@ -59,11 +63,14 @@ impl Process {
         &self.name
     }
 
-    /// What it uses.
+    /// What it uses, once the memory of its zones is touched, which counts as its from then on.
     ///
     /// # Panics
     /// If it has ended.
     pub fn usage(&self) -> Usage {
+        wait_for("the memory of zones to be touched", PREFAULT_LIMIT, || {
+            if has_thread(self.child.id(), "prefault") { Err("it is not yet".to_owned()) } else { Ok(()) }
+        });
         self.try_usage().unwrap_or_else(|| panic!("{} has ended:\n{}", self.name, self.log_end()))
     }
 

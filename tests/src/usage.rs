@@ -39,3 +39,11 @@ impl Usage {
         })
     }
 }
+
+/// Whether a thread of that name is in the process `pid` now.
+pub(crate) fn has_thread(pid: u32, name: &str) -> bool {
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    // One that ends meanwhile has no name any more.
+    let mut names = threads.filter_map(|thread| fs::read_to_string(thread.path().join("comm")).ok());
+    names.any(|known| known.trim_end() == name)
+}

@@ -1,7 +1,7 @@
 //! The table `[envoy_rls]`: the door for Envoy.
 
+use super::doors::{access, address, connections, users_file, zone};
 use super::reader::Section;
-use super::tables::{access, address, connections, users_file, zone};
 use super::values::{list, text, time};
 use crate::envoy_rls::{CONNECTIONS, Options, Rules, TIMEOUT};
 use std::collections::BTreeSet;

@@ -1,7 +1,7 @@
 //! The table `[haproxy_peers]`: the door for HAProxies.
 
+use super::doors::{access, address};
 use super::reader::Section;
-use super::tables::{access, address};
 use super::values::{self, Parsed, count, text, time};
 use crate::haproxy::{CONNECTIONS, Mapping, Options, TIMEOUT};
 use std::collections::{BTreeMap, BTreeSet};

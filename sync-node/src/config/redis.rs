@@ -1,7 +1,7 @@
 //! The table `[redis]`: the door for clients of Redis.
 
+use super::doors::{access, address, connections, users_file, zone};
 use super::reader::Section;
-use super::tables::{access, address, connections, users_file, zone};
 use super::values::{Parsed, flag, list, text, time};
 use crate::api::Grants;
 use crate::redis::{CONNECTIONS, Options, PREFIXES_MAX, TIMEOUT};

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use sync_proto::wire::refuse::Code;
 use sync_transport::{Connection, FrameReceiver, FrameSender, Target};
 use tokio::sync::{mpsc, watch};
-use tokio::task::JoinSet;
+use tokio::task::{JoinSet, yield_now};
 use tokio::time::{Instant, sleep_until, timeout_at};
 use tracing::{debug, info, warn};
 
@@ -124,6 +124,7 @@ impl Session<'_> {
             // Marked seen before the log is read: a publication in between wakes the loop again.
             published.borrow_and_update();
             let has_sent = self.transmit(sender).await?;
+            let is_scanning = self.link.is_scanning();
             let publish = self.link.poll_publish();
             if let Some(zone) = publish {
                 self.hub.publish(zone);
@@ -140,6 +141,7 @@ impl Session<'_> {
                     Err(error) => return Err(self.why_closed(error).await),
                 },
                 () = std::future::ready(()), if has_sent || publish.is_some() => {}
+                () = yield_now(), if is_scanning => {}
                 _ = published.changed() => {}
             }
         }

@@ -68,6 +68,11 @@ impl Outgoing {
         self.machine.lock().poll_transmit(now, has_room)
     }
 
+    /// Whether [`poll_transmit`](Self::poll_transmit) is to be called again when others have had their turn.
+    pub(crate) fn is_scanning(&self) -> bool {
+        self.machine.lock().is_scanning()
+    }
+
     /// A zone to be published now, if any; then call [`poll_transmit`](Self::poll_transmit) again.
     pub(crate) fn poll_publish(&self) -> Option<usize> {
         self.machine.lock().poll_publish()

@@ -119,6 +119,8 @@ pub(crate) struct Outbound {
     window: Window,
     /// A zone that has to be published before a job can end.
     publish_wanted: Option<usize>,
+    /// A scan was left off before it had found anything.
+    is_scanning: bool,
     /// Whether [`Repair`](super::repair::Repair) was told of this link.
     is_active: bool,
 }
@@ -140,6 +142,7 @@ impl Outbound {
             batch_at: None,
             window: Window::new(),
             publish_wanted: None,
+            is_scanning: false,
             is_active: false,
         }
     }
@@ -325,6 +328,7 @@ impl Outbound {
     /// Order: control frames, then batches, with a chunk of catch-up after every few. Zones whose lane has no room are left out; batches, catch-up and its end
     /// share one, since each says what a zone is known to have after it. Of catch-up no more is under way than its window allows.
     pub(crate) fn poll_transmit(&mut self, now: Now, has_room: &dyn Fn(u32) -> bool) -> Option<Laned> {
+        self.is_scanning = false;
         if let Some(frame) = self.control.pop_front() {
             return Some((None, frame));
         }
@@ -402,6 +406,10 @@ impl Outbound {
                     self.window.sent(frame.len(), now);
                     return Some((Some(zone), frame));
                 }
+                if matches!(job.phase, Phase::Scanning(_)) {
+                    self.is_scanning = true;
+                    continue;
+                }
                 if !job.has_ended(shared.replica.as_ref(), &shared.log.lock(), link.position) {
                     if matches!(job.phase, Phase::Publishing { .. }) {
                         self.publish_wanted = Some(link.id);
@@ -419,6 +427,11 @@ impl Outbound {
             }
         }
         None
+    }
+
+    /// Whether [`poll_transmit`](Self::poll_transmit) left off in the middle of a scan that has found nothing yet: call it again when others have had their turn.
+    pub(crate) fn is_scanning(&self) -> bool {
+        self.is_scanning
     }
 
     /// A zone to be published now, if any; then call [`poll_transmit`](Self::poll_transmit) again.
@@ -492,7 +505,8 @@ impl Job {
         }
     }
 
-    /// The next frame of rows, up to a limit, and no more of them when they are enough; `None` at the end of the scan.
+    /// The next frame of rows, up to a limit, and no more of them when they are enough; `None` at the end of the scan, or if there are none in as many slots as are
+    /// looked at in one go.
     fn chunk(
         &mut self,
         zone: &dyn sync_store::Replica,
@@ -503,21 +517,17 @@ impl Job {
     ) -> Option<Bytes> {
         let own_through = self.covers.get(own);
         let own_wanted = self.origins.contains(&own);
-        while let Phase::Scanning(cursor) = &mut self.phase {
-            let cursor = std::mem::take(cursor);
-            // Every record fits an empty frame: the builder bounds zones' records by the batch size.
-            let mut encoder = CatchUpEncoder::new(id, self.request, own.raw(), limit);
-            let next = zone.scan(now.time, &self.origins, &self.known, cursor, &mut |record| {
-                let streamed_later = own_wanted && record.dot.origin == own && record.dot.seq > own_through;
-                streamed_later || encoder.bytes() < enough && encoder.push(&rows::row(record))
-            });
-            self.phase = next.map_or(Phase::Scanned, Phase::Scanning);
-            if !encoder.is_empty() {
-                self.rows += encoder.len() as u64;
-                return Some(encoder.finish());
-            }
-        }
-        None
+        let Phase::Scanning(cursor) = &mut self.phase else { return None };
+        let cursor = std::mem::take(cursor);
+        // Every record fits an empty frame: the builder bounds zones' records by the batch size.
+        let mut encoder = CatchUpEncoder::new(id, self.request, own.raw(), limit);
+        let next = zone.scan(now.time, &self.origins, &self.known, cursor, &mut |record| {
+            let streamed_later = own_wanted && record.dot.origin == own && record.dot.seq > own_through;
+            streamed_later || encoder.bytes() < enough && encoder.push(&rows::row(record))
+        });
+        self.phase = next.map_or(Phase::Scanned, Phase::Scanning);
+        self.rows += encoder.len() as u64;
+        (!encoder.is_empty()).then(|| encoder.finish())
     }
 
     /// Whether the peer has what the job covers, now that it was streamed up to `position`.

@@ -142,10 +142,11 @@ impl Net {
             link.inbound.handle_timeout(now);
             for _ in 0..frames {
                 let mut frame = link.outbound.poll_transmit(now, &|_| true);
-                while frame.is_none()
-                    && let Some(zone) = link.outbound.poll_publish()
-                {
-                    self.nodes[link.from].shared.publish(zone, now);
+                while frame.is_none() {
+                    if !link.outbound.is_scanning() {
+                        let Some(zone) = link.outbound.poll_publish() else { break };
+                        self.nodes[link.from].shared.publish(zone, now);
+                    }
                     frame = link.outbound.poll_transmit(now, &|_| true);
                 }
                 let Some((_, frame)) = frame else { break };
@@ -375,6 +376,29 @@ fn fresh_writes_overtake_catch_up() {
     net.set(0, "fresh", "1");
     net.step(2).expect("no link fails");
     assert_eq!(net.get(1, "fresh").as_deref(), Some("1"));
+}
+
+#[test]
+fn a_scan_that_finds_nothing_is_left_off_so_that_others_have_their_turn() {
+    use sync_proto::wire::frame::Kind;
+    use sync_proto::wire::{Known, Request};
+    let of_size = |raw| node_of(raw, "test", 64 << 20);
+    let mut net = Net::new(vec![of_size(1), of_size(2)]);
+    net.mesh();
+    net.set(0, "a", "1");
+    net.settle();
+    let now = net.now();
+    let known = vec![Known { origin: 1, through_seq: 1 }];
+    let request = Kind::Request(Request { zone: 0, request: 1, origins: vec![1], known });
+    let outbound = &mut net.links[0].outbound;
+    while outbound.poll_transmit(now, &|_| true).is_some() {}
+    outbound.handle_frame(now, body(&sync_proto::encode(&request))).expect("a request");
+    let mut times = 0;
+    while outbound.poll_transmit(now, &|_| true).is_none() && outbound.is_scanning() {
+        times += 1;
+    }
+    assert!((3..30).contains(&times), "left off {times} times");
+    assert!(!outbound.is_scanning());
 }
 
 #[test]

@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use redb::backends::FileBackend;
 #[cfg(feature = "simulation")]
 use sync_store::Origin;
-use sync_store::{Cursor, KeyvalZone, Replica, Time, VersionVector};
+use sync_store::{Cursor, KeyvalZone, Record, Replica, Time, VersionVector};
 use tracing::{info, warn};
 
 use super::mark::Mark;
@@ -234,10 +234,14 @@ impl Keeping {
         self.move_to_table(now)?;
         let vector = self.zone.vector();
         let mut left = Vec::new();
-        self.zone.scan(now, &[doubtful], &VersionVector::new(), Cursor::default(), &mut |record| {
+        let mut note = |record: &Record<'_>| {
             left.push(Box::<[u8]>::from(record.key));
             true
-        });
+        };
+        let mut cursor = Some(Cursor::default());
+        while let Some(from) = cursor {
+            cursor = self.zone.scan(now, &[doubtful], &VersionVector::new(), from, &mut note);
+        }
         let gone = self.with_table(|table, _| {
             let mut gone = Vec::new();
             for key in left {

@@ -15,7 +15,7 @@
 //! all the while. **Who acts on words checks the head afterwards**; the words are loaded with Acquire and stored with Release, so
 //! who saw a word of a newcomer also sees that the head has changed.
 
-use crate::words::{AtomicU64, LINE, Ordering, change_pair, loom_fence, prefetch};
+use crate::words::{AtomicU64, LINE, Ordering, Pairs, change_pair, loom_fence, prefetch};
 
 use super::bucket::{Idle, View};
 use super::key::LimitKey;
@@ -244,6 +244,7 @@ impl<'r> Entry<'r> {
     #[inline]
     pub(super) fn admit(
         self,
+        pairs: Option<Pairs>,
         from: u64,
         to: u64,
         work: u64,
@@ -251,7 +252,8 @@ impl<'r> Entry<'r> {
     ) -> Result<(), Missed> {
         let debt = self.0[DEBT].load(Ordering::SeqCst);
         let pair = self.0[TAT..].first_chunk();
-        let by_pair = pair.and_then(|pair| change_pair(pair, [from, debt], [to, debt.wrapping_add(work)]));
+        let by_pair =
+            pair.and_then(|pair| change_pair(pairs, pair, [from, debt], [to, debt.wrapping_add(work)]));
         if !by_pair.unwrap_or_else(|| self.move_tat(from, to)) {
             return Err(Missed::Changed);
         }

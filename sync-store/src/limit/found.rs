@@ -6,6 +6,7 @@
 use super::bucket::{Idle, Terms, Verdict, View};
 use super::entry::{Entry, Head, Missed, Phase};
 use super::key::LimitKey;
+use crate::words::Pairs;
 
 /// A live entry that was found, and the head under which it was.
 #[derive(Clone, Copy, Debug)]
@@ -38,9 +39,9 @@ impl Found<'_> {
     }
 
     /// Judges a request, and charges it if it is admitted. A denied one writes nothing.
-    pub(super) fn charge(&self, terms: &Terms, now: u64, cost: u64) -> Option<Charged> {
+    pub(super) fn charge(&self, pairs: Option<Pairs>, terms: &Terms, now: u64, cost: u64) -> Option<Charged> {
         loop {
-            match self.try_charge(terms, now, cost) {
+            match self.try_charge(pairs, terms, now, cost) {
                 Ok(charged) => return Some(charged),
                 Err(Missed::Changed) => {}
                 Err(Missed::Gone) => return None,
@@ -50,7 +51,13 @@ impl Found<'_> {
 
     /// The same, unless somebody else changes the entry at this moment.
     #[inline]
-    pub(super) fn try_charge(&self, terms: &Terms, now: u64, cost: u64) -> Result<Charged, Missed> {
+    pub(super) fn try_charge(
+        &self,
+        pairs: Option<Pairs>,
+        terms: &Terms,
+        now: u64,
+        cost: u64,
+    ) -> Result<Charged, Missed> {
         let before = self.entry.tat();
         if !self.is_still_there() {
             return Err(Missed::Gone);
@@ -62,7 +69,7 @@ impl Found<'_> {
         if cost == 0 {
             return Ok(Charged::unchanged(verdict, before));
         }
-        self.entry.admit(before, tat, terms.admitted(work), || self.is_still_there())?;
+        self.entry.admit(pairs, before, tat, terms.admitted(work), || self.is_still_there())?;
         if before < now {
             self.entry.was_idle(Idle { start: before, end: now });
         }

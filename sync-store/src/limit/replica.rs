@@ -312,7 +312,9 @@ impl Replica for LimitZone {
     ) -> Option<Cursor> {
         let own_known = origins.contains(&self.origin).then(|| known.get(self.origin));
         let foreign_wanted = origins.iter().any(|&origin| origin != self.origin);
-        for slot in cursor.slot()..self.slots() {
+        let slots = self.slots();
+        let bound = cursor.bound(slots);
+        for slot in cursor.slot()..bound {
             let entry = self.entry(slot);
             let seq = entry.seq();
             let own_wanted = own_known.is_some_and(|known| seq > known);
@@ -332,7 +334,7 @@ impl Replica for LimitZone {
                 return Some(Cursor::at(slot));
             }
         }
-        None
+        (bound < slots).then(|| Cursor::at(bound))
     }
 
     fn digest(&self, now: Time) -> u64 {

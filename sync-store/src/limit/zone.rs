@@ -19,7 +19,7 @@ use crate::layout::{Layout, Section};
 use crate::origins::Origins;
 use crate::region::{MAX_SIZE, OpenRegion, Origination, Parameters, Region};
 use crate::sharing::Dead;
-use crate::words::{AtomicU64 as Word, WORD, Words};
+use crate::words::{AtomicU64 as Word, Pairs, WORD, Words};
 use crate::{Error, Origin, Rate, Time, ZoneKind};
 
 /// Among the settings in force: how many times a request is charged; 0 if the zone is not strict.
@@ -64,6 +64,7 @@ pub struct LimitZone {
     is_strict: bool,
     /// The terms of the zone are those of every check that does not bring its own, and nobody attaches.
     is_plain: bool,
+    pairs: Option<Pairs>,
 }
 
 /// What publishing, applying and covering take turns with.
@@ -231,6 +232,7 @@ impl LimitZoneBuilder {
         LimitZone {
             is_strict: self.strict,
             is_plain: !self.strict && !region.is_shared(),
+            pairs: Pairs::of_this_processor(),
             entries: region.section(entries),
             name: self.name,
             origin: self.origin.unwrap_or_else(Origin::random),
@@ -335,7 +337,7 @@ impl LimitZone {
         }
         let key = LimitKey::inline(key)?;
         let found = self.group(self.place(&key)).find_soon(&key)?;
-        let charged = found.try_charge(&self.terms, now, cost).ok()?;
+        let charged = found.try_charge(self.pairs, &self.terms, now, cost).ok()?;
         if charged.changed {
             self.dirty.mark(&self.region, found.slot);
         }
@@ -428,7 +430,7 @@ impl LimitZone {
         loop {
             let charged = match self.group(place).find(key) {
                 Some(found) => {
-                    let charged = found.charge(terms, now, cost);
+                    let charged = found.charge(self.pairs, terms, now, cost);
                     if charged.is_some_and(|charged| charged.changed) {
                         self.dirty.mark(&self.region, found.slot);
                     }

@@ -12,12 +12,12 @@ use crate::sharing::{Change, Dead, Sharing, TABLE_WORDS, first_word};
 use crate::slot::UNIT_BITS;
 use crate::stamp::Hlc;
 use crate::words::{AtomicU64, LINE, Ordering, UNIT, WORD, Words, fence};
-use crate::{Error, Prefault, ZoneKind};
+use crate::{Error, ZoneKind};
 
 /// "zonesync" in ASCII, read as a little-endian number. Written last: a region without it is half made.
 const MAGIC: u64 = u64::from_le_bytes(*b"zonesync");
 /// Grows with every change of what any word of a region means; the hash function is part of that.
-const LAYOUT_VERSION: u64 = 6;
+const LAYOUT_VERSION: u64 = 7;
 
 /// The largest region: slots name a block by its unit.
 pub(crate) const MAX_SIZE: u64 = (UNIT * WORD) as u64 * (1 << UNIT_BITS);
@@ -103,8 +103,8 @@ impl OpenRegion {
         };
         let bytes = usize::try_from(size).map_err(|_| out_of_memory())?;
         let Some(path) = region.path() else {
-            let words =
-                Words::anonymous(bytes, region.huge_pages, region.prefault).map_err(|_| out_of_memory())?;
+            let words = Words::anonymous(bytes, region.huge_pages).map_err(|_| out_of_memory())?;
+            words.prefault(region.prefault).map_err(|_| out_of_memory())?;
             let open = Self::format(words, zone, kind, size, parameters, Sharing::None, region.seed);
             return Ok((open, Origination::Fresh));
         };
@@ -117,13 +117,14 @@ impl OpenRegion {
             });
         }
         let (file, sharing) = Sharing::own(path, region.mode, size)?;
-        let words = Words::of_file(&file, bytes, region.huge_pages, region.prefault)
-            .map_err(|error| Error::region(path, &error))?;
-        // Acquire pairs with `seal`.
+        let region_error = |error| Error::region(path, &error);
+        let words = Words::of_file(&file, bytes, region.huge_pages).map_err(region_error)?;
+        // A file of somebody else is looked at, not touched. Acquire pairs with `seal`.
         match words[MAGIC_AT].load(Ordering::Acquire) {
             MAGIC => {
                 let open = Self::existing(words, path, kind, sharing)?;
                 open.check(path, zone, size, parameters)?;
+                open.words.prefault(region.prefault).map_err(region_error)?;
                 open.set_current(&parameters.current);
                 Sharing::take_over(open.processes());
                 Ok((open, Origination::Reopened))
@@ -131,6 +132,7 @@ impl OpenRegion {
             // Empty, or left half made by a process that was killed: nobody can have attached to it. Whatever that one wrote is wiped; the
             // version, by which it is known, at the end.
             0 if is_half_made(&words) => {
+                words.prefault(region.prefault).map_err(region_error)?;
                 words.iter().rev().for_each(|word| word.store(0, Ordering::Relaxed));
                 let open = Self::format(words, zone, kind, size, parameters, sharing, region.seed);
                 Ok((open, Origination::Fresh))
@@ -164,8 +166,7 @@ impl OpenRegion {
         {
             return Err(not_a_region());
         }
-        let words = Words::of_file(&file, bytes, true, Prefault::Never)
-            .map_err(|error| Error::region(path, &error))?;
+        let words = Words::of_file(&file, bytes, true).map_err(|error| Error::region(path, &error))?;
         if words[MAGIC_AT].load(Ordering::Acquire) != MAGIC {
             return Err(not_a_region());
         }

@@ -13,12 +13,15 @@
 //! the slot was emptied until it is used again. In both cases the slot is dirty, or about to be marked, and publication puts it right.
 //! A scan that meets that moment sends a record under an older dot; its real one follows, and the receiver takes the later dot over.
 
+use std::collections::VecDeque;
 use std::ops::ControlFlow;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use crate::block::{Draft, Header};
+use crate::block::{Draft, Header, units_needed};
+use crate::blocks::Owned;
 use crate::counters::Counter;
+use crate::index::Candidates;
 use crate::origins::{MAX_SEQ, PackedDot};
 use crate::record::Outcome;
 use crate::slot::Slot;
@@ -26,10 +29,29 @@ use crate::time::Time;
 use crate::words::{Ordering, prefetch};
 use crate::{Applied, Cursor, Dot, Error, Origin, Record, State, VersionVector};
 
+use super::write::Hand;
 use super::{Found, Put, Step, Table, Written};
 
 /// Rows that are looked at ahead of applying them: as many cache misses as a processor has under way at a time.
 const ROWS_AHEAD: usize = 16;
+
+/// A row that is to be applied.
+struct Ahead<'a> {
+    hash: u64,
+    record: Record<'a>,
+    /// There was no record of its key when it was looked for.
+    is_new: bool,
+    /// Where it will be, if it is new.
+    block: Option<Owned>,
+}
+
+/// Blocks of one size for rows that are to come, and how many of them are taken next time.
+#[derive(Default)]
+struct Stock {
+    blocks: Vec<Owned>,
+    units: u32,
+    count: usize,
+}
 
 /// What the holder of the replication lock works with.
 #[derive(Debug, Default)]
@@ -212,14 +234,19 @@ impl Table {
 
     /// Asks for the memory of slots before it is needed: all slots and dots first, then, when those are there, the blocks.
     fn look_ahead(&self, slots: &[usize]) {
-        let words = self.region.words(self.parts.dots);
-        for &at in slots {
-            prefetch(self.parts.index.word(&self.region, at));
-            prefetch(&words[at]);
-        }
-        for &at in slots {
-            self.prefetch_block(self.parts.index.load(&self.region, at));
-        }
+        slots.iter().for_each(|&at| self.ask_for_slot(at));
+        slots.iter().for_each(|&at| self.ask_for_block(at));
+    }
+
+    #[inline]
+    fn ask_for_slot(&self, at: usize) {
+        prefetch(self.parts.index.word(&self.region, at));
+        prefetch(&self.region.words(self.parts.dots)[at]);
+    }
+
+    #[inline]
+    fn ask_for_block(&self, at: usize) {
+        self.prefetch_block(self.parts.index.load(&self.region, at));
     }
 
     /// Sticky: the cluster knows the last access of a record now. Should saying so fail, the record is published once more than needed.
@@ -336,10 +363,9 @@ impl Table {
 
     /// Merges a row. The later (stamp, writer) wins; an equal one is the same record, and its dot is taken over. In a sticky zone the
     /// later last access counts, whichever record it came with.
-    fn apply_row(&self, now: Time, hash: u64, row: &Row<'_>, dot: PackedDot) -> Outcome {
-        let _change = self.region.begin();
+    fn apply_row(&self, hand: &mut Hand, now: Time, hash: u64, row: &Row<'_>, dot: PackedDot) -> Outcome {
         let mut raised = false;
-        let written = self.upsert(now, row.key, hash, Put::New(row.value), |found| {
+        let written = self.upsert_by(hand, now, row.key, hash, Put::New(row.value), |found| {
             raised = false;
             let Some(found) = found else {
                 return if self.is_over(row, now) { Step::Stop } else { Step::Write(row.header) };
@@ -464,7 +490,7 @@ impl Table {
         let known = self.parts.origins.through(&self.region, entered.index(self, origin)?);
         let mut applied = Applied::default();
         let mut seq = from_seq_excluded;
-        let whole = self.for_each_row(rows, |hash, record| {
+        let whole = self.for_each_row(rows, |hand, hash, record| {
             seq += 1;
             if seq > through_seq {
                 return Err(invalid(seq - from_seq_excluded));
@@ -475,7 +501,7 @@ impl Table {
                 // The dot is the batch's to say, whatever the row does.
                 let record = Record { dot: Dot { origin, seq }, ..*record };
                 let (row, dot) = self.row(now, &record, &mut entered)?;
-                self.apply_row(now, hash, &row, dot)
+                self.apply_row(hand, now, hash, &row, dot)
             };
             applied.add(&outcome);
             Ok(())
@@ -492,46 +518,108 @@ impl Table {
         Ok(applied)
     }
 
-    /// Hands rows to `f` with the hashes of their keys, and has asked for the memory of their records before.
+    /// Hands rows to `f` with the hashes of their keys, and has asked for the memory of their records before: for their slots when they come, for their blocks when there are
+    /// [`ROWS_AHEAD`] before them.
     fn for_each_row<'a>(
         &self,
         rows: &mut dyn Iterator<Item = Record<'a>>,
-        mut f: impl FnMut(u64, &Record<'a>) -> Result<(), Error>,
+        mut f: impl FnMut(&mut Hand, u64, &Record<'a>) -> Result<(), Error>,
     ) -> Result<(), Error> {
-        let dots = self.region.words(self.parts.dots);
-        let mut window = Vec::with_capacity(ROWS_AHEAD);
-        loop {
-            window.clear();
-            window.extend(rows.take(ROWS_AHEAD).map(|record| (self.hash(record.key), record)));
-            if window.is_empty() {
-                return Ok(());
+        let _change = self.region.begin();
+        let (mut hand, mut stock) = (Hand::default(), Stock::default());
+        let mut ahead = VecDeque::with_capacity(2 * ROWS_AHEAD);
+        let (mut asked, mut is_new) = (0, false);
+        let mut whole = Ok(());
+        while whole.is_ok() {
+            while ahead.len() < 2 * ROWS_AHEAD
+                && let Some(record) = rows.next()
+            {
+                let hash = self.hash(record.key);
+                self.ask_for_slots(hash, is_new);
+                ahead.push_back(Ahead { hash, record, is_new: false, block: None });
             }
-            for (hash, _) in &window {
-                prefetch(self.parts.index.word(&self.region, self.parts.index.first(*hash)));
-            }
-            for (hash, _) in &window {
-                let tag = Slot::tag_of(*hash);
-                let likely = self.parts.index.first(*hash);
-                let mut live = self.parts.index.live_in(&self.region, likely, tag);
-                if live == 0 {
-                    // Most likely a new key, as nearly all of a catch-up are: then every slot where it may lie is looked at.
-                    let candidates = self.parts.index.candidates(*hash);
-                    prefetch(&dots[likely]);
-                    for first in [Some(candidates.main[1]), candidates.overflow].into_iter().flatten() {
-                        prefetch(self.parts.index.word(&self.region, first));
-                    }
+            while asked < ahead.len().min(ROWS_AHEAD) {
+                let Ahead { hash, record, is_new: is_its_new, block } = &mut ahead[asked];
+                is_new = self.ask_for_record(*hash);
+                *is_its_new = is_new;
+                if is_new {
+                    let following = rows.size_hint().1.map_or(ROWS_AHEAD, |left| left + 1);
+                    *block = self.take_ahead(record, following, &mut stock);
                 }
+                asked += 1;
+            }
+            let Some(Ahead { hash, record, is_new, block }) = ahead.front_mut() else { break };
+            hand.is_absent = *is_new;
+            if let Some(unused) = std::mem::replace(&mut hand.block, block.take()) {
+                self.free(unused);
+            }
+            whole = f(&mut hand, *hash, record);
+            ahead.pop_front();
+            asked -= 1;
+        }
+        self.put_down(&mut hand);
+        stock
+            .blocks
+            .into_iter()
+            .chain(ahead.into_iter().filter_map(|row| row.block))
+            .for_each(|block| self.free(block));
+        whole
+    }
+
+    /// Asks for the slots where a key may lie: for those of its first bucket, and for all if it is likely to be new.
+    #[inline]
+    fn ask_for_slots(&self, hash: u64, is_new: bool) {
+        self.parts.index.prefetch_first(&self.region, hash);
+        if is_new {
+            let [_, second] = self.parts.index.candidates(hash).main;
+            prefetch(self.parts.index.word(&self.region, second));
+        }
+    }
+
+    /// Asks for the block and the dot of a key's record; true if there is none.
+    #[inline]
+    fn ask_for_record(&self, hash: u64) -> bool {
+        let index = self.parts.index;
+        let Candidates { main: [first, second], overflow } = index.candidates(hash);
+        let overflow = overflow.filter(|_| index.overflow_in_use(&self.region));
+        let dots = self.region.words(self.parts.dots);
+        let tag = Slot::tag_of(hash);
+        for bucket in [Some(first), Some(second), overflow].into_iter().flatten() {
+            if index.may_hold(&self.region, bucket, tag) {
+                let mut live = index.live_in(&self.region, bucket, tag);
+                prefetch(&dots[bucket]);
                 while live != 0 {
-                    let at = likely + live.trailing_zeros() as usize;
-                    self.prefetch_block(self.parts.index.load(&self.region, at));
-                    prefetch(&dots[at]);
+                    let at = bucket + live.trailing_zeros() as usize;
+                    self.prefetch_block(index.load(&self.region, at));
                     live &= live - 1;
                 }
-            }
-            for (hash, record) in &window {
-                f(*hash, record)?;
+                return false;
             }
         }
+        prefetch(&dots[first]);
+        true
+    }
+
+    /// A block for a row that is most likely new, whose memory was asked for; taken with others for the `following` rows, twice as many of a size as before, since those are likely to be of it too. Not
+    /// from a zone that is nearly full: one row would take what another needs.
+    #[inline]
+    fn take_ahead(&self, record: &Record<'_>, following: usize, stock: &mut Stock) -> Option<Owned> {
+        let units = match record.state {
+            State::Value { value, time_ms, .. } => units_needed(record.key.len(), value.len(), time_ms != 0),
+            State::Removed { .. } | State::Limit { .. } => units_needed(record.key.len(), 0, false),
+        };
+        if stock.units != units {
+            stock.blocks.drain(..).for_each(|block| self.free(block));
+            (stock.units, stock.count) = (units, 1);
+        }
+        if stock.blocks.is_empty() && self.has_plenty() {
+            let count = stock.count.min(following);
+            self.parts.blocks.take_some(&self.region, units, count, |block| stock.blocks.push(block));
+            stock.count = ROWS_AHEAD.min(2 * stock.count);
+        }
+        let block = stock.blocks.pop()?;
+        self.parts.blocks.at(&self.region, block.unit).prefetch();
+        Some(block)
     }
 
     pub(crate) fn apply_states(
@@ -544,7 +632,7 @@ impl Table {
         let own = self.parts.origins.own(&self.region);
         let mut applied = Applied::default();
         let mut entered = Entered::default();
-        let whole = self.for_each_row(rows, |hash, record| {
+        let whole = self.for_each_row(rows, |hand, hash, record| {
             let Dot { origin, seq } = record.dot;
             if entered.index(self, origin)? == own && seq > self.published_seq() {
                 return Err(self.own_origin());
@@ -558,7 +646,7 @@ impl Table {
                 });
             }
             let (row, dot) = self.row(now, record, &mut entered)?;
-            applied.add(&self.apply_row(now, hash, &row, dot));
+            applied.add(&self.apply_row(hand, now, hash, &row, dot));
             Ok(())
         });
         self.tally_applied(&applied);
@@ -611,7 +699,8 @@ impl Table {
     ) -> Option<Cursor> {
         // By index: the origin if it is asked for, and what is known of it.
         let table = self.parts.origins;
-        let wanted: Vec<Option<(Origin, u64)>> = (0..table.len() as u16)
+        let wanted: Vec<Option<(Origin, u64)>> = table
+            .indices(&self.region)
             .map(|index| table.get(&self.region, index))
             .map(|origin| origin.filter(|origin| origins.contains(origin)))
             .map(|origin| origin.map(|origin| (origin, known.get(origin))))
@@ -622,12 +711,13 @@ impl Table {
             known.filter(|(_, known)| dot.seq() > *known).map(|(origin, _)| Dot { origin, seq: dot.seq() })
         };
         let (mut key, mut value) = (Vec::new(), Vec::new());
-        let mut ahead = Vec::with_capacity(ROWS_AHEAD);
-        while cursor.look(self.slots(), |at| is_wanted(at).map(|dot| dot.seq)) {
-            ahead.clear();
-            ahead.extend(cursor.upcoming().take(ROWS_AHEAD));
-            self.look_ahead(&ahead);
-            for &at in &ahead {
+        let slots = self.slots();
+        let bound = cursor.bound(slots);
+        while cursor.look(slots, bound, |at| is_wanted(at).map(|dot| dot.seq)) {
+            // What will be met by and by: first the slots are asked for, then, when those are there, the blocks.
+            cursor.upcoming().take(2 * ROWS_AHEAD).for_each(|at| self.ask_for_slot(at));
+            cursor.upcoming().take(ROWS_AHEAD).for_each(|at| self.ask_for_block(at));
+            while let Some(at) = cursor.nth(0) {
                 // Once more: it may have been published again since.
                 let goes_on =
                     is_wanted(at).is_none_or(|dot| self.meet(now, at, dot, &mut key, &mut value, f));
@@ -635,9 +725,15 @@ impl Table {
                     return Some(cursor);
                 }
                 cursor.advance();
+                if let Some(at) = cursor.nth(ROWS_AHEAD - 1) {
+                    self.ask_for_block(at);
+                }
+                if let Some(at) = cursor.nth(2 * ROWS_AHEAD - 1) {
+                    self.ask_for_slot(at);
+                }
             }
         }
-        None
+        (!cursor.is_at_end(slots)).then_some(cursor)
     }
 
     /// Hands the record of a slot to `f`, unless it is not for a scan; false if the scan is to stop in front of it.

@@ -53,6 +53,12 @@ impl Table {
         (left >= u64::from(units)).then(|| self.parts.blocks.take(&self.region, units))?
     }
 
+    /// Whether more than an eighth of the memory is left.
+    pub(super) fn has_plenty(&self) -> bool {
+        let capacity = self.parts.blocks.capacity_units();
+        self.parts.counters.get(&self.region, Counter::Units) < capacity - capacity / 8
+    }
+
     /// A block of `units` units by giving up records; `None` if the zone is full.
     pub(super) fn make_room(&self, now: Time, units: u32) -> Option<Owned> {
         let given_up = match u64::from(units) {

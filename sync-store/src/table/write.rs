@@ -25,6 +25,8 @@
 use crate::Error;
 use crate::block::{Draft, Head, Header, units_needed};
 use crate::blocks::Owned;
+use crate::counters::Counter;
+use crate::index::Candidates;
 use crate::slot::{Slot, SlotState};
 use crate::time::Time;
 use crate::words::{Ordering, fence};
@@ -59,6 +61,18 @@ pub(crate) enum Written {
     Replaced(Found),
     /// Nothing, as decided about this record.
     Stopped(Option<Found>),
+}
+
+/// What is done for several writes at once: a block for a new record was taken before it is needed, and what inserts add to the figures is counted when all are through.
+/// Belongs to one change of the region; to be [put down](Table::put_down) within it.
+#[derive(Debug, Default)]
+pub(super) struct Hand {
+    pub(super) block: Option<Owned>,
+    /// No record of the key was there a moment ago: it is inserted without another search. Should one have come, the second look finds it.
+    pub(super) is_absent: bool,
+    records: i64,
+    tombstones: i64,
+    units: i64,
 }
 
 /// How an insert ended.
@@ -146,11 +160,29 @@ impl Table {
         key: &[u8],
         hash: u64,
         value: Put<'_>,
+        decide: impl FnMut(Option<&Found>) -> Step,
+    ) -> Result<Written, Error> {
+        let mut hand = Hand::default();
+        let written = self.upsert_by(&mut hand, now, key, hash, value, decide);
+        self.put_down(&mut hand);
+        written
+    }
+
+    /// The same, one of several.
+    #[inline]
+    pub(super) fn upsert_by(
+        &self,
+        hand: &mut Hand,
+        now: Time,
+        key: &[u8],
+        hash: u64,
+        value: Put<'_>,
         mut decide: impl FnMut(Option<&Found>) -> Step,
     ) -> Result<Written, Error> {
         let mut kept = Vec::new();
         loop {
             let found = match value {
+                Put::New(_) if std::mem::take(&mut hand.is_absent) => None,
                 Put::New(_) => self.find_meta(key, hash),
                 Put::Kept => self.find(key, hash, Some(&mut kept)),
             };
@@ -164,7 +196,7 @@ impl Table {
             };
             let draft = Draft { key, value, header };
             let Some(found) = found else {
-                match self.insert(now, hash, &draft)? {
+                match self.insert(hand, now, hash, &draft)? {
                     Insertion::Live(at) => return Ok(Written::Inserted(at)),
                     Insertion::Lost => continue,
                 }
@@ -263,13 +295,35 @@ impl Table {
         swapped
     }
 
+    /// Gives back the block that was not needed, and counts.
+    #[inline]
+    pub(super) fn put_down(&self, hand: &mut Hand) {
+        let Hand { block, records, tombstones, units, .. } = std::mem::take(hand);
+        if let Some(block) = block {
+            self.free(block);
+        }
+        if units != 0 {
+            for (counter, count) in
+                [(Counter::Records, records), (Counter::Tombstones, tombstones), (Counter::Units, units)]
+            {
+                if count != 0 {
+                    self.count(counter, count);
+                }
+            }
+        }
+    }
+
     /// Inserts a record of a key that was not found.
-    fn insert(&self, now: Time, hash: u64, draft: &Draft<'_>) -> Result<Insertion, Error> {
+    fn insert(&self, hand: &mut Hand, now: Time, hash: u64, draft: &Draft<'_>) -> Result<Insertion, Error> {
         let units = draft.units();
-        let block = self.take(units).or_else(|| self.make_room(now, units));
+        let block = match hand.block.take_if(|block| block.units == units) {
+            Some(block) => Some(block),
+            None => self.take(units).or_else(|| self.make_room(now, units)),
+        };
         let block = block.ok_or_else(|| self.full(draft.key, draft.value))?;
         self.fill(&block, draft);
         let candidates = self.parts.index.candidates(hash);
+        let is_found_by_length = !draft.header.removed;
         let (at, pending) = loop {
             let Some((at, empty)) = self.parts.index.vacancy(&self.region, candidates) else {
                 if self.empty_one_of(now, candidates) {
@@ -279,20 +333,28 @@ impl Table {
                 return Err(self.full(draft.key, draft.value));
             };
             let pending = empty.pending(Slot::tag_of(hash), block.unit);
-            self.link(draft.header.removed, draft.key, draft.units(), 1);
+            if is_found_by_length {
+                self.count_length(draft.key, 1);
+            }
             if self.parts.index.claim(&self.region, at, empty, pending) {
                 break (at, pending);
             }
-            self.link(draft.header.removed, draft.key, draft.units(), -1);
+            if is_found_by_length {
+                self.count_length(draft.key, -1);
+            }
         };
         self.settle(draft.key, hash, at, pending, true);
         let aborted = pending.aborted();
         if self.parts.index.load(&self.region, at) != aborted {
+            *if draft.header.removed { &mut hand.tombstones } else { &mut hand.records } += 1;
+            hand.units += i64::from(units);
             return Ok(Insertion::Live(at));
         }
         // Nobody else touches an aborted slot.
         self.parts.index.empty(&self.region, at, aborted);
-        self.link(draft.header.removed, draft.key, draft.units(), -1);
+        if is_found_by_length {
+            self.count_length(draft.key, -1);
+        }
         self.free(block);
         Ok(Insertion::Lost)
     }
@@ -327,24 +389,35 @@ impl Table {
         // Between the publication of the pending slot (seen or done by this thread) and the loads below; pairs with itself in other
         // threads, see the module's head.
         fence(Ordering::SeqCst);
-        for at in self.parts.index.candidates(hash).slots().filter(|&at| at != own) {
-            loop {
-                let slot = self.parts.index.load(&self.region, at);
-                // Neither an empty slot nor an aborted one has the tag of a key.
-                if slot.tag() != tag {
-                    break;
+        let Candidates { main: [first, second], overflow } = self.parts.index.candidates(hash);
+        // Counted before a slot there is taken: who takes one after this load looks behind his own fence, and finds `own`.
+        let overflow = overflow.filter(|_| self.parts.index.overflow_in_use(&self.region));
+        for bucket in [Some(first), Some(second), overflow].into_iter().flatten() {
+            // Neither an empty slot nor an aborted one has the tag of a key.
+            let mut tagged = self.parts.index.tagged_in(&self.region, bucket, tag);
+            while tagged != 0 {
+                let at = bucket + tagged.trailing_zeros() as usize;
+                tagged &= tagged - 1;
+                if at == own {
+                    continue;
                 }
-                match self.read(at, slot, |block, head| block.has_key(head, key)) {
-                    None => continue, // changed: look again
-                    Some(false) => break,
-                    Some(true) => {}
-                }
-                match slot.state() {
-                    SlotState::Live => return Look::Taken,
-                    SlotState::Pending if at < own => return Look::Lower(at, slot),
-                    // Done or not, the slot has changed: look again.
-                    SlotState::Pending => self.abort(at, slot),
-                    SlotState::Empty | SlotState::Aborted => break,
+                loop {
+                    let slot = self.parts.index.load(&self.region, at);
+                    if slot.tag() != tag {
+                        break;
+                    }
+                    match self.read(at, slot, |block, head| block.has_key(head, key)) {
+                        None => continue, // changed: look again
+                        Some(false) => break,
+                        Some(true) => {}
+                    }
+                    match slot.state() {
+                        SlotState::Live => return Look::Taken,
+                        SlotState::Pending if at < own => return Look::Lower(at, slot),
+                        // Done or not, the slot has changed: look again.
+                        SlotState::Pending => self.abort(at, slot),
+                        SlotState::Empty | SlotState::Aborted => break,
+                    }
                 }
             }
         }
@@ -383,13 +456,6 @@ impl Table {
             self.parts.lengths.add(&self.region, meta.head.key_len(), lead, -1);
         }
         Some(self.parts.blocks.owned(seen.unit(), units))
-    }
-
-    fn link(&self, removed: bool, key: &[u8], units: u32, sign: i64) {
-        self.tally(removed, units, sign);
-        if !removed {
-            self.count_length(key, sign);
-        }
     }
 
     fn count_length(&self, key: &[u8], count: i64) {

@@ -3,4 +3,5 @@
 
 mod convergence;
 mod merge;
+mod scan;
 mod support;

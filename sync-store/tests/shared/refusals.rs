@@ -1,7 +1,7 @@
 //! What is refused, and that it is left as it was; and who may open the files.
 
 use std::fs::{self, File};
-use std::os::unix::fs::{FileExt as _, PermissionsExt as _};
+use std::os::unix::fs::{FileExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -9,8 +9,8 @@ use std::time::Duration;
 use rustix::fs::Mode;
 use rustix::process::umask;
 use sync_store::{
-    Error, Expiry, KeyvalZone, KeyvalZoneBuilder, LimitZone, LimitZoneBuilder, MatchBy, Region, StickyZone,
-    StickyZoneBuilder,
+    Error, Expiry, KeyvalZone, KeyvalZoneBuilder, LimitZone, LimitZoneBuilder, MatchBy, Prefault, Region,
+    StickyZone, StickyZoneBuilder,
 };
 
 use crate::child::NOW;
@@ -74,6 +74,19 @@ fn a_foreign_file_is_left_as_it_is() {
     assert_eq!(as_guest, not_a_region(&path));
     assert_eq!(fs::read(&path).expect("the file"), b"dear diary\n");
     assert_eq!(dir.guest_files(), [""; 0]);
+}
+
+#[test]
+fn a_foreign_file_is_not_filled_by_prefault() {
+    let dir = Dir::new();
+    let path = dir.file("image");
+    let file = File::create(&path).expect("a file");
+    file.write_all_at(b"an image of a disk", 0).expect("written");
+    file.set_len(SIZE).expect("the rest is a hole");
+    let blocks = file.metadata().expect("its metadata").blocks();
+    let error = keyval(&path).region(Region::map_file(&path).prefault(Prefault::First)).build().err();
+    assert_eq!(error, Some(Error::NotARegion { path: path.clone() }));
+    assert_eq!(file.metadata().expect("its metadata").blocks(), blocks, "holes were filled");
 }
 
 #[test]

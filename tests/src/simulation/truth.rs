@@ -19,7 +19,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use sync_store::{Check, Cursor, Entry, LimitZone, Origin, Stamp, State, Time, VersionVector};
+use sync_store::{Check, Cursor, Entry, LimitZone, Origin, Record, Stamp, State, Time, VersionVector};
 
 use super::host::{KEYVAL, LIMIT, Machine, STICKY, STRICT_BURST};
 use super::network::Host;
@@ -437,18 +437,22 @@ impl Truth {
         let time = machine.time(now);
         let origins: Vec<_> = self.origins.iter().copied().collect();
         let replica = node.replicas().find(|replica| replica.name() == KEYVAL);
+        let mut note = |record: &Record<'_>| {
+            let held = match record.state {
+                State::Value { value, stamp, writer, .. } => {
+                    Held { version: (stamp, Some(writer)), value: Some(value.to_vec()) }
+                }
+                State::Removed { stamp, writer } => Held { version: (stamp, Some(writer)), value: None },
+                State::Limit { .. } => return true,
+            };
+            all.insert(record.key.to_vec(), held);
+            true
+        };
         replica.into_iter().for_each(|replica| {
-            replica.scan(time, &origins, &VersionVector::new(), Cursor::default(), &mut |record| {
-                let held = match record.state {
-                    State::Value { value, stamp, writer, .. } => {
-                        Held { version: (stamp, Some(writer)), value: Some(value.to_vec()) }
-                    }
-                    State::Removed { stamp, writer } => Held { version: (stamp, Some(writer)), value: None },
-                    State::Limit { .. } => return true,
-                };
-                all.insert(record.key.to_vec(), held);
-                true
-            });
+            let mut cursor = Some(Cursor::default());
+            while let Some(from) = cursor {
+                cursor = replica.scan(time, &origins, &VersionVector::new(), from, &mut note);
+            }
         });
         for (key, entry) in node.keyval(KEYVAL).iter().flat_map(|zone| zone.iter(time).collect::<Vec<_>>()) {
             let held =

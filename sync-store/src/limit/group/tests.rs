@@ -33,7 +33,7 @@ fn put(words: &[AtomicU64], name: &str, tat: u64, debt: i64) {
 fn charge(words: &[AtomicU64], name: &str, now: u64) -> bool {
     loop {
         if let Some(found) = group(words).find(&key(name)) {
-            match found.charge(&TERMS, now, 1) {
+            match found.charge(None, &TERMS, now, 1) {
                 Some(charged) => return matches!(charged.verdict, Verdict::Admitted { .. }),
                 None => continue,
             }
@@ -228,7 +228,7 @@ mod model {
                 let words = words.clone();
                 thread::spawn(move || {
                     let found = group(&words).find(&key("k")).expect("there");
-                    found.charge(&TERMS, 9 * UNIT, 1).expect("it stays")
+                    found.charge(None, &TERMS, 9 * UNIT, 1).expect("it stays")
                 })
             };
             // 30 of work from 8 on.

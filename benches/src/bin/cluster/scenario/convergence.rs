@@ -15,8 +15,12 @@ use crate::contestant::{Cluster, Kind, PATIENCE, Prober, Setup, Start};
 use crate::figures::Figures;
 use crate::options::Options;
 
+/// Until what a node does at its start is over, such as touching its memory, which keeps a core busy.
+const PAUSE: Duration = Duration::from_secs(1);
+
 pub(super) fn run(setup: &Setup, start: &Start, options: &Options) -> Result<Figures> {
     let mut cluster = start(setup, options.nodes(2))?;
+    std::thread::sleep(PAUSE);
     let mut figures = Figures::default();
     let mut prober = cluster.prober()?;
     let before = cluster.cpu()?;
