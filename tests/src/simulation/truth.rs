@@ -345,6 +345,11 @@ impl Truth {
         let held = self.held(now, machine);
         for (key, before) in kept.into_iter().filter(|(key, _)| !expires(key)) {
             let after = held.get(&key);
+            // What was removed, and came back to the node from one that had been away when that was forgotten: its file may still know better.
+            if after.is_none() && self.forgotten.get(&key).is_some_and(|&removal| removal > before.version.0)
+            {
+                continue;
+            }
             let is_older = after.map(|after| after.version < before.version);
             let is_undone = match before.value {
                 Some(_) => is_older.unwrap_or(true),

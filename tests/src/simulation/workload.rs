@@ -7,9 +7,11 @@ use rand::{Rng, SeedableRng};
 use sync_store::{Check, Error, Expiry, LimitZone, Time};
 
 use super::host::{BURST, KEYVAL, LIMIT, Machine, STICKY, STRICT, STRICT_BURST};
-use super::plan::{Costs, Plan, pick};
+use super::plan::{Costs, Plan, Room, pick};
 use super::truth::{Truth, peek};
 
+/// For so long keys are written that are then removed for good.
+const PASSING_SECS: u64 = 10;
 /// Keys of limits.
 const CLIENTS: u32 = 5;
 
@@ -40,6 +42,11 @@ pub(super) fn operate(
         0..40 => {
             let value = format!("{number}-{}", "x".repeat(rng.random_range(0..plan.value_max)));
             set(truth, now, machine, &format!("key-{n}"), &value, Expiry::Default)?;
+            match passing(plan, now, number) {
+                Some((key, true)) => set(truth, now, machine, &key, &value, Expiry::Default)?,
+                Some((key, false)) => remove(truth, now, machine, &key)?,
+                None => {}
+            }
         }
         40..46 => {
             let after = Duration::from_millis(rng.random_range(1_000..20_000));
@@ -65,6 +72,16 @@ pub(super) fn operate(
         }
     }
     Ok(())
+}
+
+/// Where nodes with state files may be away for longer than removals are remembered: a key that is written and, a while later, removed, and never written again; and which of the two is due. Others
+/// are soon written anew, and nobody would see that a removal was forgotten. Not of the usual generator, so that all else is as it is without.
+fn passing(plan: &Plan, now: Duration, number: u64) -> Option<(String, bool)> {
+    let mut rng = SmallRng::seed_from_u64(plan.seed ^ number << 32 ^ 0x7061_7373);
+    let is_due = plan.state.is_some() && plan.room == Room::Forgetful && rng.random_bool(0.4);
+    let (age, is_written) = (now.as_secs() / PASSING_SECS, rng.random_bool(0.5));
+    let age = if is_written { Some(age) } else { age.checked_sub(rng.random_range(1..4)) };
+    age.filter(|_| is_due).map(|age| (format!("passing-{age}-{}", rng.random_range(0..3)), is_written))
 }
 
 /// What a request costs; negative: as much of what this node has admitted is given back.
