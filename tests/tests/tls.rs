@@ -111,8 +111,11 @@ fn openssl_without_the_hybrid_group_gets_in_by_what_is_configured_and_by_nothing
     node.wait_live();
     let (_, printed) = s_client(&cluster, "b", "a", "-tls1_2");
     assert!(printed.contains("alert protocol version"), "{printed}");
-    let figures = node.api.get("/api/9/ssl").expect(200).json();
-    assert_eq!(figures["handshakes_failed"], 1, "{figures}");
+    // The client may know of it a moment earlier than the figures.
+    wait_for("the failure to be counted", LIMIT, || {
+        let figures = node.api.get("/api/9/ssl").expect(200).json();
+        if figures["handshakes_failed"] == 1 { Ok(()) } else { Err(figures.to_string()) }
+    });
 }
 
 #[test]
