@@ -59,8 +59,7 @@ impl Cursor {
 
     /// The slot that is met after `skipped` others.
     pub(crate) fn nth(&self, skipped: usize) -> Option<usize> {
-        let at = self.left.len().checked_sub(skipped + 1)?;
-        self.left.get(at).map(|next| self.slot_of(*next))
+        self.left.iter().nth_back(skipped).map(|next| self.slot_of(*next))
     }
 
     /// The next slot was met.

@@ -167,6 +167,13 @@ impl Index {
         Candidates { main: [first * BUCKET, second * BUCKET], overflow }
     }
 
+    /// The buckets where a key may be now, by their first slots: not the overflow bucket as long as none is in use.
+    #[inline]
+    pub(crate) fn buckets_in_use(self, region: &OpenRegion, hash: u64) -> impl Iterator<Item = usize> {
+        let Candidates { main, overflow } = self.candidates(hash);
+        main.into_iter().chain(overflow.filter(|_| self.overflow_in_use(region)))
+    }
+
     /// Whether a key that is in neither bucket may be in the overflow area. Acquire pairs with [`Self::claim`]: who has seen that a key was
     /// inserted sees the count.
     #[inline]

@@ -21,7 +21,6 @@ use std::time::Duration;
 use crate::block::{Draft, Header, units_needed};
 use crate::blocks::Owned;
 use crate::counters::Counter;
-use crate::index::Candidates;
 use crate::origins::{MAX_SEQ, PackedDot};
 use crate::record::Outcome;
 use crate::slot::Slot;
@@ -562,7 +561,7 @@ impl Table {
         whole
     }
 
-    /// Asks for the slots where a key may lie: for those of its first bucket, and for all if it is likely to be new.
+    /// Asks for the slots where a key may lie: for those of its first bucket, and if it is likely to be new of the second one, too.
     #[inline]
     fn ask_for_slots(&self, hash: u64, is_new: bool) {
         self.parts.index.prefetch_first(&self.region, hash);
@@ -576,11 +575,9 @@ impl Table {
     #[inline]
     fn ask_for_record(&self, hash: u64) -> bool {
         let index = self.parts.index;
-        let Candidates { main: [first, second], overflow } = index.candidates(hash);
-        let overflow = overflow.filter(|_| index.overflow_in_use(&self.region));
         let dots = self.region.words(self.parts.dots);
         let tag = Slot::tag_of(hash);
-        for bucket in [Some(first), Some(second), overflow].into_iter().flatten() {
+        for bucket in index.buckets_in_use(&self.region, hash) {
             if index.may_hold(&self.region, bucket, tag) {
                 let mut live = index.live_in(&self.region, bucket, tag);
                 prefetch(&dots[bucket]);
@@ -592,7 +589,7 @@ impl Table {
                 return false;
             }
         }
-        prefetch(&dots[first]);
+        prefetch(&dots[index.first(hash)]);
         true
     }
 

@@ -26,7 +26,6 @@ use crate::Error;
 use crate::block::{Draft, Head, Header, units_needed};
 use crate::blocks::Owned;
 use crate::counters::Counter;
-use crate::index::Candidates;
 use crate::slot::{Slot, SlotState};
 use crate::time::Time;
 use crate::words::{Ordering, fence};
@@ -295,17 +294,15 @@ impl Table {
     /// Gives back the block that was not needed, and counts.
     #[inline]
     pub(super) fn put_down(&self, hand: &mut Hand) {
-        let Hand { block, records, tombstones, units, .. } = std::mem::take(hand);
+        let Hand { block, records, tombstones, units } = std::mem::take(hand);
         if let Some(block) = block {
             self.free(block);
         }
-        if units != 0 {
-            for (counter, count) in
-                [(Counter::Records, records), (Counter::Tombstones, tombstones), (Counter::Units, units)]
-            {
-                if count != 0 {
-                    self.count(counter, count);
-                }
+        for (counter, count) in
+            [(Counter::Records, records), (Counter::Tombstones, tombstones), (Counter::Units, units)]
+        {
+            if count != 0 {
+                self.count(counter, count);
             }
         }
     }
@@ -320,7 +317,11 @@ impl Table {
         let block = block.ok_or_else(|| self.full(draft.key, draft.value))?;
         self.fill(&block, draft);
         let candidates = self.parts.index.candidates(hash);
-        let is_found_by_length = !draft.header.removed;
+        let count_length = |count| {
+            if !draft.header.removed {
+                self.count_length(draft.key, count);
+            }
+        };
         let (at, pending) = loop {
             let Some((at, empty)) = self.parts.index.vacancy(&self.region, candidates) else {
                 if self.empty_one_of(now, candidates) {
@@ -330,15 +331,11 @@ impl Table {
                 return Err(self.full(draft.key, draft.value));
             };
             let pending = empty.pending(Slot::tag_of(hash), block.unit);
-            if is_found_by_length {
-                self.count_length(draft.key, 1);
-            }
+            count_length(1);
             if self.parts.index.claim(&self.region, at, empty, pending) {
                 break (at, pending);
             }
-            if is_found_by_length {
-                self.count_length(draft.key, -1);
-            }
+            count_length(-1);
         };
         self.settle(draft.key, hash, at, pending, true);
         let aborted = pending.aborted();
@@ -349,9 +346,7 @@ impl Table {
         }
         // Nobody else touches an aborted slot.
         self.parts.index.empty(&self.region, at, aborted);
-        if is_found_by_length {
-            self.count_length(draft.key, -1);
-        }
+        count_length(-1);
         self.free(block);
         Ok(Insertion::Lost)
     }
@@ -386,10 +381,8 @@ impl Table {
         // Between the publication of the pending slot (seen or done by this thread) and the loads below; pairs with itself in other
         // threads, see the module's head.
         fence(Ordering::SeqCst);
-        let Candidates { main: [first, second], overflow } = self.parts.index.candidates(hash);
-        // Counted before a slot there is taken: who takes one after this load looks behind his own fence, and finds `own`.
-        let overflow = overflow.filter(|_| self.parts.index.overflow_in_use(&self.region));
-        for bucket in [Some(first), Some(second), overflow].into_iter().flatten() {
+        // Use of an overflow bucket is counted before a slot there is taken: who takes one after that was looked at looks behind his own fence, and finds `own`.
+        for bucket in self.parts.index.buckets_in_use(&self.region, hash) {
             // Neither an empty slot nor an aborted one has the tag of a key.
             let mut tagged = self.parts.index.tagged_in(&self.region, bucket, tag);
             while tagged != 0 {
