@@ -5,7 +5,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
-use sync_store::{Expiry, KeyvalZoneBuilder, Stamp};
+use sync_store::{Expiry, KeyvalZoneBuilder, Region, Stamp};
 use tempfile::TempDir;
 
 use super::*;
@@ -14,8 +14,9 @@ mod disk;
 
 const NOW: Time = Time::from_millis(1_700_000_000_000);
 
+/// Of one seed: how many records a zone too small for them takes depends on it, and errors name that number.
 fn builder() -> KeyvalZoneBuilder {
-    KeyvalZone::builder("one").size(256 << 10)
+    KeyvalZone::builder("one").size(256 << 10).region(Region::anonymous().seed(1))
 }
 
 fn make(factor: u64) -> Result<KeyvalZone, sync_store::Error> {
