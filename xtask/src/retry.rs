@@ -1,0 +1,82 @@
+//! Tests that failed, once more.
+//!
+//! Many tests here are whole clusters of real processes with real time-outs, on machines whose other guests nobody knows: of a thousand such tests one fails now and then although
+//! nothing is broken, and another one each time. A target that fails is run again as a whole, by itself. If it fails again, the step fails. If it passes, that is said at the end,
+//! for it is a defect still: of the test, or one of ours that shows once in a while. More than a few at once are no coincidence, and are not run again.
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::mpsc;
+use std::time::Duration;
+
+/// Targets that are run again at the most.
+const TARGETS_MAX: usize = 3;
+/// How long the last of what cargo has said may be under way to us.
+const REST: Duration = Duration::from_secs(2);
+
+/// Runs `line`, a `cargo test`, to its end. Whether all passed, and the command for each target that did so the second time only.
+pub(crate) fn run(root: &Path, line: &str, environment: &[(&str, &str)]) -> (bool, Vec<String>) {
+    let (passed, failed) = once(root, &format!("{line} --no-fail-fast"), environment);
+    if passed || failed.is_empty() || failed.len() > TARGETS_MAX {
+        return (passed, Vec::new());
+    }
+    let line = line.replace(" --workspace", "");
+    let again: Vec<_> = failed.iter().map(|target| format!("{line} {target}")).collect();
+    (again.iter().all(|line| once(root, line, environment).0), again)
+}
+
+/// Whether the command passed, and the targets that cargo says have failed.
+fn once(root: &Path, line: &str, environment: &[(&str, &str)]) -> (bool, Vec<String>) {
+    println!("\n$ {line}");
+    let mut words = line.split(' ');
+    let Some(program) = words.next() else { return (false, Vec::new()) };
+    let environment = environment.iter().copied();
+    let child =
+        Command::new(program).args(words).envs(environment).current_dir(root).stderr(Stdio::piped()).spawn();
+    let mut child = match child {
+        Ok(child) => child,
+        Err(e) => {
+            eprintln!("{line}: {e}");
+            return (false, Vec::new());
+        }
+    };
+    let (sender, lines) = mpsc::channel();
+    if let Some(stderr) = child.stderr.take() {
+        std::thread::spawn(move || {
+            for line in BufReader::new(stderr).split(b'\n').map_while(Result::ok) {
+                let line = String::from_utf8_lossy(&line).into_owned();
+                eprintln!("{line}");
+                let _ = sender.send(line);
+            }
+        });
+    }
+    let status = child.wait();
+    // Not to the end of the pipe: a process that a test has left behind would hold it open.
+    let failed =
+        std::iter::from_fn(|| lines.recv_timeout(REST).ok()).filter_map(|line| target(&line)).collect();
+    let passed = status.as_ref().is_ok_and(|status| status.success());
+    if let (false, Ok(status)) = (passed, status) {
+        eprintln!("{line}: {status}");
+    }
+    (passed, failed)
+}
+
+/// The target of a line in cargo's list of those that have failed.
+fn target(line: &str) -> Option<String> {
+    let target = line.strip_prefix("    `")?.strip_suffix('`')?;
+    target.starts_with("-p ").then(|| target.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn targets_are_found_in_what_cargo_says() {
+        assert_eq!(target("    `-p tests --test faults`").as_deref(), Some("-p tests --test faults"));
+        for other in ["error: 1 target failed:", "    `faults`", "-p tests", "    Running `target/debug/x`"] {
+            assert_eq!(target(other), None, "{other}");
+        }
+    }
+}
