@@ -46,12 +46,20 @@ async fn publish(hub: Arc<Hub>, zone: usize) {
     let replica = Arc::clone(&hub.shared.zones[zone].replica);
     let mut publisher = Publisher::new(zone, hub.interval);
     let mut pause = Pause::new();
+    // While changes keep coming, this task looks by itself after each pause: who makes one does not pay for waking it.
+    let mut lingers = false;
     loop {
-        poll_fn(|cx| replica.poll_dirty(cx)).await;
-        let early = publisher.not_before().saturating_sub(hub.now().elapsed);
-        if !early.is_zero() {
-            pause.wait(early).await;
+        if lingers {
+            rest(&hub, &publisher, &mut pause).await;
         }
+        let mut slept = false;
+        poll_fn(|cx| {
+            let dirty = replica.poll_dirty(cx);
+            slept |= dirty.is_pending();
+            dirty
+        })
+        .await;
+        lingers = rest(&hub, &publisher, &mut pause).await || !slept;
         let now = hub.now();
         if publisher.publish(&hub.shared, now) {
             hub.wake_links();
@@ -60,6 +68,15 @@ async fn publish(hub: Arc<Hub>, zone: usize) {
             yield_now().await;
         }
     }
+}
+
+/// Waits until a zone may be published again; false if it may.
+async fn rest(hub: &Hub, publisher: &Publisher, pause: &mut Pause) -> bool {
+    let early = publisher.not_before().saturating_sub(hub.now().elapsed);
+    if !early.is_zero() {
+        pause.wait(early).await;
+    }
+    !early.is_zero()
 }
 
 async fn accept(hub: Arc<Hub>, listener: Listener) {

@@ -2,9 +2,12 @@
 //! leaves at once, and a steady stream is gathered.
 //!
 //! A publication costs a system call for each peer, however little there is to send: some ten microseconds. The pause is five times that, so that small
-//! publications take a sixth of a processor at the most; with twenty peers that is a millisecond, and no pause is longer than the interval.
+//! publications take a sixth of a processor at the most; with twenty peers that is a millisecond, and no pause is longer than the interval. Limits wait for all of the interval:
+//! each request changes one, and what a few of them cost is as well known in one record as in three.
 
 use std::time::Duration;
+
+use sync_store::ZoneKind;
 
 use super::{Now, Shared};
 
@@ -35,16 +38,38 @@ impl Publisher {
         let published = shared.publish(self.zone, now);
         // What is left over goes as soon as the links have had their turn.
         let is_behind = shared.zones[self.zone].log.lock().is_behind();
-        let pause = if is_behind { Duration::ZERO } else { self.pause(shared) };
+        let peers = shared.membership.lock().nodes_online();
+        let kind = shared.zones[self.zone].replica.kind();
+        let pause = if is_behind { Duration::ZERO } else { pause(kind, peers, self.interval) };
         self.not_before = now.elapsed.saturating_add(pause);
         published
     }
+}
 
-    fn pause(&self, shared: &Shared) -> Duration {
-        match u32::try_from(shared.membership.lock().nodes_online()) {
-            Ok(peers @ 1..) => self.interval.min(PAUSE_PER_PEER.saturating_mul(peers)),
-            // Nobody is waiting.
-            Ok(0) | Err(_) => self.interval,
+/// How long after a publication of a zone nothing of it is published, with so many peers.
+fn pause(kind: ZoneKind, peers: usize, interval: Duration) -> Duration {
+    match (kind, u32::try_from(peers)) {
+        (ZoneKind::Keyval | ZoneKind::Sticky, Ok(peers @ 1..)) => {
+            interval.min(PAUSE_PER_PEER.saturating_mul(peers))
         }
+        // The second: nobody is waiting.
+        (ZoneKind::Limit, _) | (_, Ok(0) | Err(_)) => interval,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_with_peers_up_to_the_interval_and_limits_take_all_of_it() {
+        let micros = |kind, peers| pause(kind, peers, Duration::from_millis(1)).as_micros();
+        assert_eq!(
+            [0, 1, 7, 20, 21, usize::MAX].map(|peers| micros(ZoneKind::Keyval, peers)),
+            [1_000, 50, 350, 1_000, 1_000, 1_000]
+        );
+        assert_eq!([0, 1, 7, 64].map(|peers| micros(ZoneKind::Limit, peers)), [1_000; 4]);
+        let shortest = Duration::from_micros(10);
+        assert_eq!(pause(ZoneKind::Sticky, 3, shortest), shortest, "an interval below it counts");
     }
 }
