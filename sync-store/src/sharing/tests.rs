@@ -10,6 +10,8 @@ struct Dir(PathBuf);
 impl Dir {
     fn new(name: &str) -> Self {
         let path = std::env::temp_dir().join(format!("sharing-{name}-{}", std::process::id()));
+        // Of a process that had our number and was killed.
+        let _ = std::fs::remove_dir_all(&path);
         std::fs::create_dir(&path).expect("a new directory");
         Self(path)
     }

@@ -7,7 +7,7 @@ use std::process::Command;
 use sync_store::{Error, Expiry, KeyvalZone, LimitZone, Prefault, Region, Replica as _, StickyZone};
 
 use crate::child::NOW;
-use crate::support::{Child, Dir, say};
+use crate::support::{Child, Deadline, Dir, say, wait_for};
 
 const PREFAULTS: [Prefault; 3] = [Prefault::Never, Prefault::Beside, Prefault::First];
 
@@ -51,17 +51,22 @@ fn memory_is_touched_beside_while_it_is_used_and_no_longer_than_it_is_there() {
         let region = Region::anonymous().prefault(Prefault::Beside);
         KeyvalZone::builder("z").size(size).region(region).build().expect("memory")
     };
+    // Far more than other tests of this process take meanwhile.
+    let size = 256 << 20;
+    let before = resident();
     // Gone while it is touched.
     for _ in 0..20 {
         let zone = zone(1 << 30);
         zone.set("k", "v", NOW, Expiry::Never).expect("room");
     }
-    let size = 256 << 20;
-    let before = resident();
+    // Whoever touches the last one has what it is at in hand; with it goes all that was touched before.
+    wait_for("memory that is gone", || (resident() < before + size as usize / 4).then_some(()));
     let zone = zone(size);
     let mut number = 0u64;
-    // For ever, if it is not: what the records take is far less.
+    let deadline = Deadline::new();
+    // What the records take is far less.
     while resident() < before + size as usize / 2 {
+        assert!(!deadline.left().is_zero(), "it is not touched");
         number += 1;
         if number <= 1_000 {
             zone.set(number.to_le_bytes(), "v", NOW, Expiry::Never).expect("room");

@@ -28,6 +28,8 @@ impl Dir {
         let base = if shared_memory.is_dir() { shared_memory.to_owned() } else { std::env::temp_dir() };
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let path = base.join(format!("zone-tests-{}-{number}", std::process::id()));
+        // Of a process that had our number and was killed.
+        let _ = std::fs::remove_dir_all(&path);
         std::fs::create_dir(&path).expect("a new directory");
         Self(path)
     }

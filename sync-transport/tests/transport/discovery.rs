@@ -47,8 +47,14 @@ impl Dns {
         }
     }
 
+    /// Starts it anew. Where it listened before, somebody else may have got the port meanwhile, for a moment.
     async fn run(&mut self, more: &[&str]) {
-        assert!(self.runs(more).await, "dnsmasq does not start with {more:?}");
+        let running = async {
+            while !self.runs(more).await {
+                sleep(Duration::from_millis(100)).await;
+            }
+        };
+        assert!(timeout(NEVER, running).await.is_ok(), "dnsmasq does not start with {more:?}");
     }
 
     /// Starts the process; false if it ends instead of listening.

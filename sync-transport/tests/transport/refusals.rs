@@ -12,6 +12,9 @@ use crate::certificates::{Authority, Node};
 use crate::foreign;
 use crate::link::{any_port, connector, exchange, listener};
 
+/// A life of a certificate: long enough to load and use it on a busy machine, in whole seconds, of which the first may be nearly over.
+pub(crate) const SOON: Duration = Duration::from_secs(4);
+
 /// What a handshake is done over.
 #[derive(Clone, Copy)]
 struct Way {
@@ -105,7 +108,7 @@ async fn a_certificate_that_expires_while_in_use_is_refused_from_then_on() {
     let authority = Authority::new("test");
     for way in WAYS {
         let listener = way.listener(authority.node(&["127.0.0.1"]).options(&authority)).await;
-        let expiring = authority.expires_in(&["127.0.0.1"], Duration::from_secs(2));
+        let expiring = authority.expires_in(&["127.0.0.1"], SOON);
         let connector = way.connector(expiring.options(&authority));
         let (dialed, accepted) = loop {
             match exchange(&connector, &listener).await {

@@ -9,7 +9,7 @@ use tempfile::TempDir;
 use crate::certificates::{Authority, Node, at_1970};
 use crate::keys::openssl;
 use crate::link::{connector, exchange, listener};
-use crate::refusals::assert_says;
+use crate::refusals::{SOON, assert_says};
 
 async fn ends(dialing: TlsOptions, accepting: TlsOptions) -> (Connector, Listener) {
     let load = |options| Some(TlsConfig::load(&options).unwrap());
@@ -84,7 +84,7 @@ async fn every_authority_of_a_chain_needs_a_list_and_a_revoked_intermediate_take
 async fn a_list_that_goes_out_of_date_refuses_new_connections() {
     let authority = Authority::new("test");
     let node = authority.node(&["127.0.0.1"]);
-    let crl = authority.crl_until(&[], at_1970() + std::time::Duration::from_secs(3));
+    let crl = authority.crl_until(&[], at_1970() + SOON);
     let (connector, listener) = ends(node.options(&authority), with_crl(&node, &authority, &crl)).await;
     let refused = loop {
         match exchange(&connector, &listener).await {

@@ -10,7 +10,7 @@ use sync_transport::{
 
 use crate::certificates::{Authority, Node};
 use crate::link::{connector, exchange, frame, listener, meet};
-use crate::refusals::assert_says;
+use crate::refusals::{SOON, assert_says};
 
 const VERSIONS: [TlsVersion; 2] = [TlsVersion::Tls12, TlsVersion::Tls13];
 
@@ -167,7 +167,7 @@ async fn a_peer_that_resumes_is_verified_anew() {
     let lasting = authority.node(&["127.0.0.1"]);
     for version in VERSIONS {
         for dialing_expires in [true, false] {
-            let expiring = authority.expires_in(&["127.0.0.1"], Duration::from_secs(3));
+            let expiring = authority.expires_in(&["127.0.0.1"], SOON);
             let load = |node: &Node| {
                 let options =
                     TlsOptions { session_reuse: true, protocols: vec![version], ..node.options(&authority) };

@@ -12,6 +12,7 @@ use tokio::time::timeout;
 
 use crate::certificates::{Authority, Node, at_1970};
 use crate::link::{connector, exchange, listener, meet};
+use crate::refusals::SOON;
 
 /// Long enough that running into it is a failure, even on a busy machine.
 const NEVER: Duration = Duration::from_secs(60);
@@ -112,7 +113,7 @@ async fn the_name_that_was_dialled_goes_on_to_be_verified() {
 async fn trust_ends_when_the_certificate_expires() {
     let authority = Authority::new("test");
     let lasting = authority.node(&["127.0.0.1"]).options(&authority);
-    let expiring = || authority.expires_in(&["127.0.0.1"], Duration::from_secs(3)).options(&authority);
+    let expiring = || authority.expires_in(&["127.0.0.1"], SOON).options(&authority);
     let (dials, accepts) = tokio::join!(
         async {
             let [dialing, accepting] = Scene::new(&expiring(), &lasting).await.trusts();
@@ -133,11 +134,11 @@ async fn trust_ends_when_the_certificate_expires() {
 async fn a_list_that_goes_out_of_date_leaves_connections_alone() {
     let authority = Authority::new("test");
     let ours = authority.node(&["127.0.0.1"]);
-    let crl = authority.crl_until(&[], at_1970() + Duration::from_secs(2));
+    let crl = authority.crl_until(&[], at_1970() + SOON);
     let options = TlsOptions { crl: Some(Pem::memory(crl)), ..ours.options(&authority) };
-    let mut peer = authority.expires_in(&["127.0.0.1"], Duration::from_secs(6));
+    let mut peer = authority.expires_in(&["127.0.0.1"], SOON + Duration::from_secs(2));
     // Not needed for the chain, but looked at when it expires, which is after the list does.
-    peer.certificate.push_str(&authority.expires_in(&["x.test"], Duration::from_secs(3)).certificate);
+    peer.certificate.push_str(&authority.expires_in(&["x.test"], SOON + Duration::from_secs(1)).certificate);
     let scene = Scene::new(&peer.options(&authority), &options).await;
     let [_, accepting] = scene.trusts();
     assert_eq!(fault(accepting).await, CertificateFault::Expired);
