@@ -1,6 +1,6 @@
 //! Making room, by request when there is none and by the sweeper before.
 //!
-//! A keyval zone gives up expired records and tombstones whose time is over, nothing else. A sticky zone evicts: the least recently
+//! A keyval zone gives up expired records that peers have been told of, and tombstones whose time is over, nothing else. A sticky zone evicts: the least recently
 //! accessed of a few records sampled at random, expired ones first, tombstones never (a removal that is forgotten too early comes back), and records
 //! that were not published yet only if there is no other. Eviction is local and leaves no tombstone.
 
@@ -26,6 +26,9 @@ const SWEEP: usize = 4096;
 /// Slots of a sweep whose records are asked for before they are looked at: half of them have one at most, which makes as many cache misses as a processor has
 /// under way at a time.
 const SLOTS_AHEAD: usize = 32;
+
+/// For how long after it has expired a record that is still to be published is kept in a full zone: longer than an owner of shared memory takes to start again.
+const UNHEARD_MS: u64 = 60_000;
 
 /// How gladly a record is given up; the smallest first.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -165,7 +168,20 @@ impl Table {
     /// Whether a record can go when room is needed: expired, or a tombstone that was kept for long enough.
     fn is_spent(&self, found: &Found, now: Time) -> bool {
         let header = &found.header();
-        if header.removed { self.is_retained_no_more(found, now) } else { self.is_expired(header, now) }
+        if header.removed {
+            self.is_retained_no_more(found, now)
+        } else {
+            self.is_expired(header, now) && !self.is_unheard(found, now)
+        }
+    }
+
+    /// Whether peers are still to be told of an expired keyval record. One that it took the place of may live longer, and they would keep that. In a zone that nobody
+    /// publishes all records are dirty for ever.
+    fn is_unheard(&self, found: &Found, now: Time) -> bool {
+        !self.is_sticky()
+            && found.header().time_ms.saturating_add(UNHEARD_MS) > now.as_millis()
+            && self.parts.dirty.is_marked(&self.region, found.at)
+            && self.published_seq() != 0
     }
 
     fn rank(&self, found: &Found, now: Time) -> Option<Rank> {

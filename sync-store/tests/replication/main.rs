@@ -2,6 +2,7 @@
 #![cfg(not(loom))]
 
 mod convergence;
+mod full;
 mod merge;
 mod scan;
 mod support;
