@@ -2,9 +2,10 @@
 
 use tests::{
     Authority, Cluster, Config, Identity, Network, Node, SYNC_PORT, Writers, digests_equal, put_reaches,
+    since_1970, wait_for,
 };
 
-use crate::{ZONES, impatient, start_all};
+use crate::{LIMIT, ZONES, impatient, start_all};
 
 const NAMES: [&str; 3] = ["a", "b", "c"];
 
@@ -54,6 +55,12 @@ fn a_node_whose_link_goes_down_and_the_others_go_on_and_agree_when_it_is_up() {
     writers.wait_more(300);
     // Both sides of the cut change the same key; the later one wins.
     c.api.patch("/api/9/http/keyvals/one", &serde_json::json!({"changed": "by c"})).expect(204);
+    // Stamps tell milliseconds apart. In the same one it is the origins that decide.
+    let written = since_1970().as_millis();
+    wait_for("the next millisecond", LIMIT, || match since_1970().as_millis() {
+        now if now > written => Ok(()),
+        now => Err(now.to_string()),
+    });
     a.api.patch("/api/9/http/keyvals/one", &serde_json::json!({"changed": "by a"})).expect(204);
     c.api.patch("/api/9/http/keyvals/one", &serde_json::json!({"removed": null})).expect(204);
     put_reaches("one", "meanwhile", &a.api, &[&b.api]);
