@@ -9,6 +9,9 @@ use serde_json::{Value, json};
 /// Longer than any answer takes on a busy machine: an answer that does not come at all is the failure.
 const ANSWER_LIMIT: Duration = Duration::from_secs(30);
 
+/// How long a connection is used again: a node without descriptors serves nobody on a new one, and servers close theirs after 30 s at the earliest.
+const IDLE_MAX: Duration = Duration::from_secs(25);
+
 /// More than any body of the tests.
 const BODY_MAX: u64 = 256 << 20;
 
@@ -85,6 +88,7 @@ impl Api {
         let config = ureq::Agent::config_builder()
             .http_status_as_error(false)
             .timeout_global(Some(limit))
+            .max_idle_age(IDLE_MAX)
             .allow_non_standard_methods(true)
             .build();
         Self { agent: ureq::Agent::new_with_config(config), base: format!("http://{address}") }

@@ -159,17 +159,20 @@ impl Cluster {
 /// If they do not in time: with the zones of each node.
 pub fn digests_equal(nodes: &[&Node]) -> BTreeMap<String, ZoneStatus> {
     let apis: Vec<&Api> = nodes.iter().map(|node| &node.api).collect();
-    wait_for("equal digests, and nothing pending, on all nodes", LIMIT, || same_records(&apis))
+    wait_for("equal digests, and nothing pending, on all nodes", LIMIT, || same_records(&apis, |_| true))
 }
 
-/// The zones, if all nodes hold the same records in every zone and nothing is under way.
+/// The zones, if all nodes hold the same records in every zone that is `meant` and nothing is under way in any.
 ///
 /// # Errors
 /// If they do not: the zones of each node.
 ///
 /// # Panics
 /// If a status is not as documented.
-pub fn same_records(nodes: &[&Api]) -> Result<BTreeMap<String, ZoneStatus>, String> {
+pub fn same_records(
+    nodes: &[&Api],
+    meant: impl Fn(&ZoneStatus) -> bool,
+) -> Result<BTreeMap<String, ZoneStatus>, String> {
     let mut all = Vec::new();
     for node in nodes {
         all.push(node.status()?.zones);
@@ -179,7 +182,7 @@ pub fn same_records(nodes: &[&Api]) -> Result<BTreeMap<String, ZoneStatus>, Stri
         let digest = |(name, zone): (&String, &ZoneStatus)| {
             (name.clone(), zone.digest.clone().expect("the status carries digests"))
         };
-        zones.iter().map(digest).collect()
+        zones.iter().filter(|(_, zone)| meant(zone)).map(digest).collect()
     };
     if settled && all.iter().all(|zones| digests(zones) == digests(&all[0])) {
         Ok(all.swap_remove(0))

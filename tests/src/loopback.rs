@@ -40,6 +40,16 @@ impl Loopback {
         panic!("no free address in 127.0.0.0/8");
     }
 
+    /// Claims 127.0.0.1, which is in documents.
+    ///
+    /// # Errors
+    /// If another test has it.
+    pub fn claim_of_people() -> Result<Self, String> {
+        let ip = Ipv4Addr::LOCALHOST;
+        let claim = UdpSocket::bind((ip, CLAIM_PORT)).map_err(|e| format!("{ip}:{CLAIM_PORT}: {e}"))?;
+        Ok(Self { ip, _claim: claim })
+    }
+
     /// The address.
     pub fn ip(&self) -> Ipv4Addr {
         self.ip

@@ -7,8 +7,11 @@ use std::time::Duration;
 
 use rustix::process::{Pid, kill_process};
 
-use crate::usage::has_thread;
+use crate::usage::{has_thread, is_stopped};
 use crate::{Usage, wait_for};
+
+/// How long the threads of a process may take to be stopped: each stops when it is next on a processor.
+const STOP_LIMIT: Duration = Duration::from_secs(60);
 
 /// How long the memory of zones may take to be touched.
 const PREFAULT_LIMIT: Duration = Duration::from_secs(60);
@@ -79,7 +82,7 @@ impl Process {
         Usage::of(self.child.id())
     }
 
-    /// Sends a signal.
+    /// Sends a signal. [`Signal::Stop`] has had its effect then.
     ///
     /// # Panics
     /// If the process has already ended: a test that signals a dead process has misunderstood something.
@@ -96,6 +99,12 @@ impl Process {
             Signal::Continue => rustix::process::Signal::CONT,
         };
         kill_process(pid, number).unwrap_or_else(|e| panic!("{signal:?} to {}: {e}", self.name));
+        if matches!(signal, Signal::Stop) {
+            let id = self.child.id();
+            wait_for("the process to be stopped", STOP_LIMIT, || {
+                if is_stopped(id) { Ok(()) } else { Err(format!("{} runs", self.name)) }
+            });
+        }
     }
 
     /// How it ended, if it has.

@@ -29,7 +29,10 @@ pub fn python(folder: &Path, packages: &[&str]) -> PathBuf {
     if !done.exists() {
         run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&environment));
         let mut pip = Command::new(programs.join("python3"));
-        run(pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]).args(packages));
+        // Connections that fail are tried again for about two minutes: from 0.25 s on each pause is twice as long as the one before.
+        run(pip
+            .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--retries", "9"])
+            .args(packages));
         // Last, so that half an environment is made anew.
         std::fs::write(done, "").expect("the folder is writable");
     }

@@ -40,6 +40,16 @@ impl Usage {
     }
 }
 
+/// Whether all threads of the process `pid` are stopped.
+pub(crate) fn is_stopped(pid: u32) -> bool {
+    let mut threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    // One that ends meanwhile does nothing any more.
+    threads.all(|thread| {
+        let stat = fs::read_to_string(thread.path().join("stat"));
+        stat.map_or(true, |stat| stat.rsplit_once(')').is_some_and(|(_, rest)| rest.starts_with(" T")))
+    })
+}
+
 /// Whether a thread of that name is in the process `pid` now.
 pub(crate) fn has_thread(pid: u32, name: &str) -> bool {
     let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();

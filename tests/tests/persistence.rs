@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 use tests::{
-    Cluster, Config, Ended, Node, Signal, SmallDisk, Writers, digests_equal, run_to_end, since_1970, wait_for,
+    Cluster, Config, Ended, Loopback, Node, Signal, SmallDisk, Writers, digests_equal, run_to_end,
+    since_1970, wait_for,
 };
 
 const LIMIT: Duration = Duration::from_secs(60);
@@ -162,7 +163,8 @@ fn two_nodes_do_not_share_a_file() {
     let alone = Alone::new("");
     let node = alone.start();
     node.api.add("one", "colour", "green");
-    let config = Config { ip: Cluster::new(&["b"], "").loopback("b").ip(), ..alone.config.clone() };
+    let other = Loopback::claim();
+    let config = Config { ip: other.ip(), ..alone.config.clone() };
     let folder = tempfile::tempdir().expect("a folder");
     std::fs::write(folder.path().join("b.toml"), config.to_toml()).expect("writable");
     let ended = run_to_end(folder.path(), &["run", "-c", "b.toml"], LIMIT);

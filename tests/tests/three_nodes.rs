@@ -1,6 +1,5 @@
 //! Three processes over mutual TLS share keyval, sticky and limit zones.
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use serde_json::json;
@@ -110,9 +109,9 @@ fn a_session_learned_on_one_node_is_found_on_another(transport: Transport) {
     found(&c, None);
 }
 
-/// Checks one key as fast as answers come, until `stop`; returns how many were admitted and how many refused.
-fn press(api: &Api, stop: Duration, clock: Elapsed) -> (u64, u64) {
-    let (mut admitted, mut refused) = (0, 0);
+/// Checks one key as fast as answers come, until `stop`; returns how many were refused, and when every answer came, admitted or not.
+fn press(api: &Api, stop: Duration, clock: Elapsed) -> (u64, u64, Vec<Duration>) {
+    let (mut admitted, mut refused, mut answered) = (0, 0, Vec::new());
     let body = json!({"key": "198.51.100.7", "burst": BURST, "nodelay": true});
     while clock.get() < stop {
         let reply = api.post("/v1/limit_req/req", &body);
@@ -125,12 +124,30 @@ fn press(api: &Api, stop: Duration, clock: Elapsed) -> (u64, u64) {
             }
             _ => panic!("{reply:?}"),
         }
+        answered.push(clock.get());
     }
-    (admitted, refused)
+    (admitted, refused, answered)
 }
 
 const RATE: f64 = 100.0;
 const BURST: u64 = 10;
+
+/// From an admission until the other nodes count it, on a busy machine, seconds: δ of docs/semantics.md.
+const DELAY: f64 = 1.0;
+
+/// How many of the requests answered then one bucket for all would have admitted: a machine that stalls asks for less.
+fn of_one_bucket(mut answered: Vec<Duration>) -> f64 {
+    answered.sort_unstable();
+    let (mut admitted, mut level, mut last) = (0.0, 0.0_f64, Duration::ZERO);
+    for at in answered {
+        level = (level - RATE * (at - last).as_secs_f64()).max(0.0);
+        last = at;
+        if level <= BURST as f64 {
+            (admitted, level) = (admitted + 1.0, level + 1.0);
+        }
+    }
+    admitted
+}
 
 fn a_key_limited_at_100_a_second_is_admitted_so_often_in_total(transport: Transport) {
     let cluster = Cluster::over(transport, &["a", "b", "c"], ZONES);
@@ -139,26 +156,24 @@ fn a_key_limited_at_100_a_second_is_admitted_so_often_in_total(transport: Transp
     // All threads and the expectation use one clock: what is asserted is a count per time that really passed.
     let clock = Elapsed::start();
     let traffic = Duration::from_secs(5);
-    let (admitted, refused) = (AtomicU64::new(0), AtomicU64::new(0));
+    let (mut admitted, mut refused, mut answered) = (0, 0, Vec::new());
     std::thread::scope(|scope| {
-        for node in &nodes {
-            scope.spawn(|| {
-                let (a, r) = press(&node.api, traffic, clock);
-                admitted.fetch_add(a, Ordering::Relaxed);
-                refused.fetch_add(r, Ordering::Relaxed);
-            });
+        let pressing = nodes.each_ref().map(|node| scope.spawn(|| press(&node.api, traffic, clock)));
+        for node in pressing {
+            let (a, r, at) = node.join().expect("no panic");
+            admitted += a;
+            refused += r;
+            answered.extend(at);
         }
     });
-    let seconds = clock.seconds();
-    let (admitted, refused) = (admitted.into_inner() as f64, refused.into_inner());
+    let (seconds, ideal, admitted) = (clock.seconds(), of_one_bucket(answered), admitted as f64);
 
     // Upper bound, as docs/semantics.md states it: the rate, the allowance `burst + 1` of an idle key, and what the two
-    // other nodes may admit unseen, which is another allowance each at the most. Without sharing it would be three times
-    // the rate.
-    let most = RATE * seconds + 3.0 * (BURST as f64 + 1.0);
-    // Lower bound. Nobody is refused for what did not happen: with demand above the rate all the time, only a pause of all
-    // three clients longer than the burst (100 ms) loses anything. A fifth is left for a machine that stalls.
-    let least = 0.8 * RATE * seconds;
+    // other nodes may admit unseen, which is another allowance each at the most, and the rate for as long as it is unseen.
+    // Without sharing it would be three times the rate.
+    let most = RATE * seconds + 3.0 * (BURST as f64 + 1.0) + 2.0 * RATE * DELAY;
+    // Lower bound. Nobody is refused for what did not happen. A fifth is left for what others admitted and a node hears of late.
+    let least = 0.8 * ideal;
     assert!(refused > 0, "there was no demand above the rate: {admitted} admitted in {seconds} s");
     assert!(
         (least..=most).contains(&admitted),

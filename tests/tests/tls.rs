@@ -45,6 +45,20 @@ fn status(node: &Node) -> Value {
     node.api.status().expect("an answer").document
 }
 
+/// Writes a file in one piece: a node that looks in between would see half of it, or nothing.
+fn replace(file: &Path, content: impl AsRef<[u8]>) {
+    let new = file.with_extension("new");
+    fs::write(&new, content).and_then(|()| fs::rename(&new, file)).expect("writable");
+}
+
+/// Waits until a node has both links with a peer, one for each direction, and returns them. That it sees the peer says that there is one.
+fn both_links(node: &Node, name: &str) -> Vec<Value> {
+    wait_for("one link for each direction", LIMIT, || match links(node, name) {
+        links if links.len() == 2 => Ok(links),
+        _ => Err(status(node).to_string()),
+    })
+}
+
 /// The links of a node with a peer whose certificate begins with this name.
 fn links(node: &Node, name: &str) -> Vec<Value> {
     let status = status(node);
@@ -64,18 +78,16 @@ fn wait_online(node: &Node, expected: u64) {
 #[test]
 fn two_nodes_prefer_the_hybrid_group_and_show_who_is_who() {
     let cluster = Cluster::new(&["a", "b"], ZONES);
-    let [a, b] = cluster.start_all(["a", "b"]);
+    let [mut a, b] = cluster.start_all(["a", "b"]);
     for (node, peer) in [(&a, "b"), (&b, "a")] {
-        let links = links(node, peer);
-        assert_eq!(links.len(), 2, "one for each direction: {}", status(node));
-        for link in links {
+        for link in both_links(node, peer) {
             assert_eq!(link["name"], peer);
             assert_eq!(link["tls"]["version"], "TLSv1.3");
             assert_eq!(link["tls"]["key_exchange"], "X25519MLKEM768");
             assert_eq!(link["tls"]["cipher_suite"], "TLS_AES_256_GCM_SHA384");
         }
     }
-    assert!(a.log().contains("(b)"), "the log names the peer by its certificate:\n{}", a.log());
+    a.wait_log("the peer by its certificate", LIMIT, |line| line.contains("(b)"));
     let url = format!("http://{}", cluster.loopback("a").port(tests::API_PORT));
     let shown = run_to_end(cluster.directory(), &["status", "--url", &url], LIMIT).output;
     assert!(shown.contains("CERTIFICATE"), "{shown}");
@@ -178,8 +190,9 @@ fn a_certificate_that_is_revoked_closes_its_links_and_no_other() {
     let since = |node: &Node, peer: &str| -> Vec<Value> {
         links(node, peer).into_iter().map(|link| link["connected_since_ms"].clone()).collect()
     };
+    both_links(&a, "c");
+    both_links(&c, "a");
     let before = (since(&a, "c"), since(&c, "a"));
-    assert_eq!((before.0.len(), before.1.len()), (2, 2));
 
     // Nobody is told to reload: the file changes.
     cluster.cert(&["revoke", "certs/b.pem", "--ca", "certs", "--out", "certs"]);
@@ -276,11 +289,11 @@ fn broken_files_change_nothing_and_are_named_once() {
     let [mut a, b] = cluster.start_all(["a", "b"]);
     let key = cluster.directory().join("certs/a.key");
     let good = fs::read(&key).expect("readable");
-    fs::write(&key, "broken").expect("writable");
+    replace(&key, "broken");
     a.wait_complaint(&["those of before stay in use", "certificate_key", "a.key", "no private key in it"]);
     wait_online(&a, 1);
     put_reaches("one", "meanwhile", &a.api, &[&b.api]);
-    fs::write(&key, good).expect("writable");
+    replace(&key, good);
     a.wait_log("good files are taken over", LIMIT, |line| {
         line.contains("certificates have changed and are in use")
     });

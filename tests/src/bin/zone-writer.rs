@@ -6,8 +6,10 @@ use std::time::Duration;
 
 use sync_store::{Clock, Expiry, KeyvalZone, SystemClock};
 
-/// More than a zone of a test has room for is not written: the numbers begin again.
-const KEYS: u32 = 10_000;
+/// More than a zone of a test has room for is not written: the numbers begin again. Six writers have written into its 4 MiB in the end, however long each took,
+/// up to 128 bytes a record.
+const KEYS: u32 = 5_000;
+const _: () = assert!(6 * KEYS * 128 <= 4 << 20);
 /// Between two writes.
 const PAUSE: Duration = Duration::from_micros(200);
 

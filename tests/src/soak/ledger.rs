@@ -29,11 +29,12 @@ pub(super) struct Held {
 impl Held {
     pub(super) const NOTHING: Self = Self { value: None, expires: None };
 
-    fn allows(&self, found: Option<&str>, now: Duration) -> bool {
+    /// Whether this may have been found by who asked and was answered then.
+    fn allows(&self, found: Option<&str>, asked: Duration, answered: Duration) -> bool {
         let is_there = found.is_some() && found == self.value.as_deref();
         match self.expires {
-            Some((earliest, _)) if now < earliest => is_there,
-            Some((_, latest)) if now > latest + EXPIRY_MARGIN => found.is_none(),
+            Some((earliest, _)) if answered < earliest => is_there,
+            Some((_, latest)) if asked > latest + EXPIRY_MARGIN => found.is_none(),
             Some(_) => is_there || found.is_none(),
             None => found == self.value.as_deref(),
         }
@@ -59,15 +60,17 @@ impl Ledger {
         let mut found = Vec::new();
         for (node, api) in site.apis().enumerate() {
             let name = site.name(node);
+            let asked = clock.get();
             let pairs = api.pairs("one");
-            let now = clock.get();
-            let wrong =
-                |known: &Known, value: Option<&str>| !known.iter().any(|held| held.allows(value, now));
+            let answered = clock.get();
+            let wrong = |known: &Known, value: Option<&str>| {
+                !known.iter().any(|held| held.allows(value, asked, answered))
+            };
             for (key, known) in &self.pairs {
                 let value = pairs.get(key).map(String::as_str);
                 if wrong(known, value) {
                     found.push(format!(
-                        "{name} has {value:?} for {key:?} at {now:?}, acknowledged was one of {known:?}"
+                        "{name} has {value:?} for {key:?} at {answered:?}, acknowledged was one of {known:?}"
                     ));
                 }
             }

@@ -37,7 +37,7 @@ impl Load {
     pub(super) fn start(site: &Site, clock: Elapsed, seed: u64) -> Self {
         let (stop, writes) = (Arc::<AtomicBool>::default(), Arc::<AtomicU64>::default());
         let workers = (0..site.count() * WORKERS_PER_NODE).map(|number| Worker {
-            apis: site.apis().cloned().collect(),
+            apis: site.impatient().cloned().collect(),
             open: site.open(),
             stop: Arc::clone(&stop),
             writes: Arc::clone(&writes),

@@ -29,6 +29,8 @@ pub(super) struct Site {
     /// `None` while a node is down.
     nodes: Vec<Option<Node>>,
     apis: Vec<Api>,
+    /// Clients of the same nodes that wait for an answer no longer than [`ANSWER_LIMIT`]: the nodes may be stopped.
+    impatient: Vec<Api>,
     /// Which nodes the load may use.
     open: Arc<[AtomicBool]>,
     restarts: Vec<u64>,
@@ -55,10 +57,11 @@ impl Site {
             ((from, to), proxy)
         });
         let ways = ways.collect();
-        let api = |name: &String| Api::with_limit(cluster.loopback(name).port(API_PORT), ANSWER_LIMIT);
+        let address_of = |name: &String| cluster.loopback(name).port(API_PORT);
         let mut site = Self {
             nodes: Vec::new(),
-            apis: names.iter().map(api).collect(),
+            apis: names.iter().map(address_of).map(Api::new).collect(),
+            impatient: names.iter().map(|name| Api::with_limit(address_of(name), ANSWER_LIMIT)).collect(),
             open: names.iter().map(|_| AtomicBool::new(true)).collect(),
             restarts: vec![0; count],
             misdeeds: Vec::new(),
@@ -102,8 +105,14 @@ impl Site {
         &self.names[node]
     }
 
+    /// Clients for the end, when everything is put right.
     pub(super) fn apis(&self) -> impl Iterator<Item = &Api> {
         self.apis.iter()
+    }
+
+    /// Clients for the time of the faults.
+    pub(super) fn impatient(&self) -> impl Iterator<Item = &Api> {
+        self.impatient.iter()
     }
 
     /// Which nodes the load may use.
@@ -138,7 +147,7 @@ impl Site {
 
     /// Whether a node is ready; the load may use it from then on.
     pub(super) fn try_open(&self, node: usize) -> bool {
-        let ready = self.apis[node].ready().is_ok();
+        let ready = self.impatient[node].ready().is_ok();
         if ready {
             self.open[node].store(true, Ordering::Relaxed);
         }

@@ -12,6 +12,10 @@ use crate::{LIMIT, block, config, door, one_node, programs, two_nodes, write_rul
 const HTTP_PORT: u16 = 8000;
 const APP_PORT: u16 = 3000;
 
+/// What the document has twice, for a decision and for the connection to the node. A busy machine has no such patience: who waits longer is served without a decision.
+const IMPATIENCE: &str = "timeout: 0.25s";
+const PATIENCE: &str = "timeout: 60s";
+
 /// An HTTP server that says hello until the test ends.
 pub(crate) fn start_app(listen: &Loopback) {
     let listener = TcpListener::bind(listen.port(APP_PORT)).expect("a free port");
@@ -45,7 +49,14 @@ pub(crate) struct Envoy {
 }
 
 impl Envoy {
+    /// Starts one that waits for its node as long as that takes.
     pub(crate) fn start(cluster: &Cluster, node: &Node, app: &Loopback, changes: &[(&str, &str)]) -> Self {
+        // The others first: they name what is in the document.
+        Self::start_impatient(cluster, node, app, &[changes, &[(IMPATIENCE, PATIENCE)]].concat())
+    }
+
+    /// Starts one with the time-outs of the document.
+    fn start_impatient(cluster: &Cluster, node: &Node, app: &Loopback, changes: &[(&str, &str)]) -> Self {
         let listen = Loopback::claim();
         let address = |address: std::net::SocketAddr| {
             format!("address: {}, port_value: {}", address.ip(), address.port())
@@ -208,7 +219,7 @@ fn an_envoy_whose_node_hangs_goes_on_after_its_timeout() {
     let mut a = one_node(&cluster, &[]);
     let app = Loopback::claim();
     start_app(&app);
-    let envoy = Envoy::start(&cluster, &a, &app, &[]);
+    let envoy = Envoy::start_impatient(&cluster, &a, &app, &[]);
     while envoy.get("/").status == 200 {}
     a.signal(Signal::Stop);
     envoy.get("/").expect(200);

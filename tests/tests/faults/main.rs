@@ -42,8 +42,13 @@ const ZONES: &str = r#"
 
 /// The usual configuration of a member, but peers that are silent for [`TIMEOUT`] are given up.
 fn impatient(cluster: &Cluster, name: &str) -> Config {
+    patient_for(TIMEOUT, cluster, name)
+}
+
+/// The same with another time-out: for tests in which no peer is silent, but one may stall with its machine.
+fn patient_for(timeout: &str, cluster: &Cluster, name: &str) -> Config {
     let mut config = cluster.config(name);
-    config.zone_sync = ["timeout", "connect_timeout"].map(|key| format!("{key} = {TIMEOUT:?}")).to_vec();
+    config.zone_sync = ["timeout", "connect_timeout"].map(|key| format!("{key} = {timeout:?}")).to_vec();
     let further = ["connect_retry_interval = \"100ms\"", "shutdown_timeout = \"20s\""];
     config.zone_sync.extend(further.map(str::to_owned));
     config

@@ -6,7 +6,7 @@ use tests::{
     Cluster, Config, Fault, Loopback, Node, Proxy, SYNC_PORT, Writers, digests_equal, put_reaches, wait_for,
 };
 
-use crate::{LIMIT, ZONES, impatient, start_all};
+use crate::{LIMIT, TIMEOUT, ZONES, patient_for, start_all};
 
 /// Two nodes, each of which dials the other through a proxy.
 struct Fixture {
@@ -19,6 +19,10 @@ struct Fixture {
 
 impl Fixture {
     fn start() -> Self {
+        Self::start_with(TIMEOUT)
+    }
+
+    fn start_with(timeout: &str) -> Self {
         let address = Loopback::claim();
         // Peers are verified by the address that was dialled.
         let cluster = Cluster::with_host(&["a", "b"], ZONES, &address.ip().to_string());
@@ -26,7 +30,7 @@ impl Fixture {
         let ways = [way(9001, "b"), way(9002, "a")];
         let config = |name, way: &Proxy| Config {
             servers: vec![way.address().to_string()],
-            ..impatient(&cluster, name)
+            ..patient_for(timeout, &cluster, name)
         };
         let nodes = start_all(&cluster, [config("a", &ways[0]), config("b", &ways[1])]);
         Self { nodes, ways, _cluster: cluster, _address: address }
@@ -46,7 +50,7 @@ impl Fixture {
 
 #[test]
 fn a_slow_path_delays_no_write_and_loses_none() {
-    let fixture = Fixture::start();
+    let fixture = Fixture::start_with("10s");
     let [a, b] = &fixture.nodes;
     fixture.set(Fault { delay: Duration::from_millis(150), bytes_per_second: 200_000, ..Fault::default() });
     let writers = Writers::start(&[("a", &a.api), ("b", &b.api)], "one", 2);
@@ -56,9 +60,13 @@ fn a_slow_path_delays_no_write_and_loses_none() {
     assert!(acknowledged.failures.is_empty(), "{:?}", acknowledged.failures);
     digests_equal(&[a, b]);
     // The delay is there twice in a round trip, and is no offset of the clock.
-    let peers = a.api.status().expect("an answer").document["peers"].clone();
-    for peer in peers.as_array().expect("a list") {
-        let offset = peer["clock_offset_us"].as_i64().expect("measured by now");
+    let peers = wait_for("clocks to be compared", LIMIT, || {
+        let peers = a.api.status()?.document["peers"].clone();
+        let all = peers.as_array().filter(|all| all.iter().all(|peer| peer["clock_offset_us"].is_i64()));
+        all.cloned().ok_or_else(|| peers.to_string())
+    });
+    for peer in &peers {
+        let offset = peer["clock_offset_us"].as_i64().expect("it is measured");
         assert!(offset.abs() < 2_000_000, "{peer}");
         assert!(peer.get("last_error").is_none(), "a slow path is not a failed one: {peer}");
     }

@@ -3,7 +3,7 @@
 use serde_json::json;
 use tests::{Config, wait_for};
 
-use crate::{HTTP_PORT, LIMIT, LIMITS, Place, start_nginx};
+use crate::{HTTP_PORT, IMPATIENCE, LIMIT, LIMITS, Place, start_nginx};
 use tests::Loopback;
 
 /// The lines that serve clients while the node is away.
@@ -13,7 +13,7 @@ const OPEN: &str = "error_page 502 503 504 = @undecided;";
 fn limits_and_the_blocklist_are_shared_by_two_nginxes() {
     let zones = [("100r/s", "5r/h".to_owned()), ("burst = 20", "burst = 4".to_owned())];
     let Place { nginxes, nodes, apps: _apps, listen: _listen, origin, cluster } =
-        Place::new(&zones, LIMITS, &[]);
+        Place::new(&zones, LIMITS, &[(IMPATIENCE, "read_timeout 30s".to_owned())]);
     let [first, second] = &nginxes;
     let [a, mut b] = nodes;
 

@@ -16,6 +16,8 @@ fn start(node: &Node, listen: &Loopback, directory: &Path) -> Nginx {
         &[
             ("\"127.0.0.1\", 6379", format!("\"{}\", {}", redis.ip(), redis.port())),
             ("127.0.0.1:8000", listen.to_string()),
+            // A busy machine has no such patience: who waits longer is served without a decision.
+            ("door:set_timeout(250)", "door:set_timeout(60000)".to_owned()),
         ],
     );
     Nginx::start(&format!("nginx-{}", node.config.name), directory, listen, &[("nginx.conf", text)])

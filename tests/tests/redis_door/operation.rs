@@ -78,7 +78,8 @@ fn clients_from_elsewhere_are_told_so() {
 #[test]
 fn silent_clients_are_disconnected() {
     let cluster = Cluster::new(&["a"], "");
-    let a = one_node(&cluster, &[("write = true", "write = true\ntimeout = \"300ms\"")]);
+    // Longer than this test stalls between a connection and what it says there.
+    let a = one_node(&cluster, &[("write = true", "write = true\ntimeout = \"3s\"")]);
     let mut client = Client::new(&a);
     assert_eq!(client.ask("PING"), "+PONG");
     client.wait_closed();
