@@ -67,6 +67,20 @@ fn batches_of_keyval() {
     at_most("keyval tombstones, 10 ms", batch_overhead(removed), 11.0);
 }
 
+/// What a busy machine publishes at once is some milliseconds old, each with thousands of writes, and goes in no order.
+#[test]
+fn near_milliseconds_cost_nothing() {
+    let counted = |index: u64| 128 + index * 7919 % (2048 - 128);
+    for step_max in 1..=3 {
+        // To and fro.
+        let near = |index: u64| write(index % 2 * (1 + index % step_max), counted(index));
+        let same = |index: u64| write(0, counted(index));
+        let what = format!("{step_max} ms to and fro");
+        at_most(&what, batch_overhead(near), batch_overhead(same));
+        at_most(&what, catch_up_overhead(near), catch_up_overhead(same));
+    }
+}
+
 #[test]
 fn batches_of_sticky() {
     // Sessions learned by another node within the last ten minutes, touched in these milliseconds.
