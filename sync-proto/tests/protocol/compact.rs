@@ -56,15 +56,15 @@ fn at_most(what: &str, overhead: f64, most: f64) {
 fn batches_of_keyval() {
     // Writes of one millisecond; of ten, ten in each.
     at_most("keyval, 1 ms", batch_overhead(|index| write(0, index)), 9.0);
-    at_most("keyval, 10 ms", batch_overhead(|index| write(scattered(index), index / 10)), 11.0);
+    at_most("keyval, 10 ms", batch_overhead(|index| write(scattered(index), index / 10)), 9.0);
     // Expiry an hour after the write.
     let expiring = |index: u64| {
         let after_ms = scattered(index);
         RowRef { time_ms: START_MS + after_ms + 3_600_000, ..write(after_ms, index / 10) }
     };
-    at_most("keyval with expiry, 10 ms", batch_overhead(expiring), 12.0);
+    at_most("keyval with expiry, 10 ms", batch_overhead(expiring), 11.0);
     let removed = |index: u64| RowRef { removed: true, value: &[], ..write(scattered(index), index / 10) };
-    at_most("keyval tombstones, 10 ms", batch_overhead(removed), 11.0);
+    at_most("keyval tombstones, 10 ms", batch_overhead(removed), 9.0);
 }
 
 /// What a busy machine publishes at once is some milliseconds old, each with thousands of writes, and goes in no order.
