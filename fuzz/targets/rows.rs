@@ -74,7 +74,7 @@ impl Row {
             key: &self.key,
             value: &self.value,
             // Many within a few milliseconds, which are written another way.
-            stamp: if self.stamp % 3 == 0 { self.stamp & 0xf_ffff } else { self.stamp },
+            stamp: if self.stamp.is_multiple_of(3) { self.stamp & 0xf_ffff } else { self.stamp },
             writer: if self.writer == 0 { origin } else { self.writer },
             time_ms: self.time_ms,
             removed: self.removed,
