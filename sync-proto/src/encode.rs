@@ -7,7 +7,7 @@ use bytes::{Buf, Bytes};
 
 use crate::limits::{HEAD_ROOM, MAX_FRAME_LIMIT, MAX_ROWS, MAX_TABLE};
 use crate::message::{BATCH, CATCH_UP};
-use crate::row::{Bases, RawRow, RowRef, STAMP_COUNT_BITS, distance};
+use crate::row::{Bases, RawRow, RawStamp, RowRef, STAMP_COUNT_BITS, distance};
 use crate::rows::{Form, NUMBER, ORIGINS, ROWS, SEQ_BASE, STAMP_BASE, TAT_BASE, TIME_BASE, ZONE};
 use crate::write::{Writer, bytes_field_len, fixed_field_len, varint_field_len, varint_len};
 
@@ -197,8 +197,10 @@ impl Encoder {
         Some(RawRow {
             key: row.key,
             value: row.value,
-            stamp_ms: distance(row.stamp >> STAMP_COUNT_BITS, last.stamp_ms),
-            stamp_count: (row.stamp & ((1 << STAMP_COUNT_BITS) - 1)) as u32,
+            stamp: RawStamp::new(
+                distance(row.stamp >> STAMP_COUNT_BITS, last.stamp_ms),
+                (row.stamp & ((1 << STAMP_COUNT_BITS) - 1)) as u32,
+            ),
             writer: self.index(row.writer, dot_origin)?,
             time: (row.time_ms != 0).then(|| distance(row.time_ms, last.time)),
             removed: row.removed,

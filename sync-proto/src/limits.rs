@@ -42,7 +42,8 @@ const FRAME_HEAD: usize = LENGTH + 1 + LENGTH;
 const ROWS_HEAD: usize = (1 + INDEX) + (1 + VARINT) + (1 + VARINT) + (1 + VARINT) + (1 + FIXED);
 /// origins with the row's writer and dot; seq_base.
 const ROWS_TAIL: usize = (1 + INDEX + 2 * FIXED) + (1 + VARINT);
-/// The row's tag and length; key; value; stamp_ms; stamp_count; writer; time; removed; origin; seq; debt_ns; tat.
+/// The row's tag and length; key; value; stamp_ms; stamp_count; writer; time; removed; origin; seq; debt_ns; tat. No stamp_near,
+/// which takes less than the two that are not written with it.
 const ROW_HEAD: usize = (1 + LENGTH)
     + (1 + LENGTH)
     + (1 + LENGTH)

@@ -41,10 +41,18 @@ const ORIGIN: u64 = key(8, read::VARINT);
 const SEQ: u64 = key(9, read::VARINT);
 const DEBT: u64 = key(10, read::VARINT);
 const TAT: u64 = key(11, read::VARINT);
-const KNOWN: u64 = 11;
+const STAMP_NEAR: u64 = key(12, read::VARINT);
+const KNOWN: u64 = 12;
 
 /// A stamp's counter is its lowest bits.
 pub(crate) const STAMP_COUNT_BITS: u32 = 16;
+
+/// The lowest bits of `stamp_near`: the step to its millisecond, zigzag. With three of them counters below 2048 leave two
+/// bytes; with two or four, what was published together on a busy machine takes more.
+const STEP_BITS: u32 = 3;
+const STEP_MASK: u32 = (1 << STEP_BITS) - 1;
+const STEP_MIN: i64 = -1 << (STEP_BITS - 1);
+const STEP_MAX: i64 = -STEP_MIN - 1;
 
 /// What a row is relative to: the bases of the frame, then the row before.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -60,11 +68,43 @@ impl Bases {
     #[inline]
     pub(crate) fn after(self, row: &RawRow<'_>) -> Self {
         Self {
-            stamp_ms: self.stamp_ms.wrapping_add_signed(row.stamp_ms),
+            stamp_ms: self.stamp_ms.wrapping_add_signed(row.stamp.step()),
             time: self.time.wrapping_add_signed(row.time.unwrap_or_default()),
             tat: self.tat.wrapping_add_signed(row.tat),
             seq: self.seq.wrapping_add_signed(row.seq),
         }
+    }
+}
+
+/// The stamp of a row as it is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct RawStamp {
+    ms: i64,
+    count: u32,
+    near: u32,
+}
+
+impl RawStamp {
+    /// The stamp with this counter, `step` milliseconds from the row before.
+    #[inline]
+    pub(crate) fn new(step: i64, count: u32) -> Self {
+        match step {
+            0 => Self { count, ..Self::default() },
+            STEP_MIN..=STEP_MAX => Self { near: count << STEP_BITS | zigzag(step) as u32, ..Self::default() },
+            _ => Self { ms: step, count, near: 0 },
+        }
+    }
+
+    /// Milliseconds from the row before.
+    #[inline]
+    fn step(self) -> i64 {
+        self.ms.wrapping_add(read::zigzag(u64::from(self.near & STEP_MASK)))
+    }
+
+    /// The counter; a foreign one may be larger than it should.
+    #[inline]
+    pub(crate) fn count(self) -> u64 {
+        u64::from(self.count) + u64::from(self.near >> STEP_BITS)
     }
 }
 
@@ -73,8 +113,7 @@ impl Bases {
 pub(crate) struct RawRow<'a> {
     pub(crate) key: &'a [u8],
     pub(crate) value: &'a [u8],
-    pub(crate) stamp_ms: i64,
-    pub(crate) stamp_count: u32,
+    pub(crate) stamp: RawStamp,
     pub(crate) writer: u32,
     pub(crate) time: Option<i64>,
     pub(crate) removed: bool,
@@ -94,9 +133,9 @@ impl<'a> RawRow<'a> {
             match input.varint()? {
                 KEY => row.key = input.bytes()?,
                 VALUE => row.value = input.bytes()?,
-                STAMP_MS => row.stamp_ms = read::zigzag(input.varint()?),
+                STAMP_MS => row.stamp.ms = read::zigzag(input.varint()?),
                 // As protobuf says for uint32: the lower 32 bits.
-                STAMP_COUNT => row.stamp_count = input.varint()? as u32,
+                STAMP_COUNT => row.stamp.count = input.varint()? as u32,
                 WRITER => row.writer = input.varint()? as u32,
                 TIME => row.time = Some(read::zigzag(input.varint()?)),
                 REMOVED => row.removed = input.varint()? != 0,
@@ -104,6 +143,7 @@ impl<'a> RawRow<'a> {
                 SEQ => row.seq = read::zigzag(input.varint()?),
                 DEBT => row.debt_ns = read::zigzag(input.varint()?),
                 TAT => row.tat = read::zigzag(input.varint()?),
+                STAMP_NEAR => row.stamp.near = input.varint()? as u32,
                 other => input.skip_unknown(other, KNOWN)?,
             }
         }
@@ -115,8 +155,8 @@ impl<'a> RawRow<'a> {
     pub(crate) fn len(&self) -> usize {
         bytes_field_len(self.key.len())
             + bytes_field_len(self.value.len())
-            + varint_field_len(zigzag(self.stamp_ms))
-            + varint_field_len(u64::from(self.stamp_count))
+            + varint_field_len(zigzag(self.stamp.ms))
+            + varint_field_len(u64::from(self.stamp.count))
             + varint_field_len(u64::from(self.writer))
             + self.time.map_or(0, |time| 1 + varint_len(zigzag(time)))
             + 2 * usize::from(self.removed)
@@ -124,14 +164,15 @@ impl<'a> RawRow<'a> {
             + varint_field_len(zigzag(self.seq))
             + varint_field_len(zigzag(self.debt_ns))
             + varint_field_len(zigzag(self.tat))
+            + varint_field_len(u64::from(self.stamp.near))
     }
 
     #[inline]
     pub(crate) fn write(&self, out: &mut Writer<'_>) {
         out.bytes_field(KEY, self.key);
         out.bytes_field(VALUE, self.value);
-        out.varint_field(STAMP_MS, zigzag(self.stamp_ms));
-        out.varint_field(STAMP_COUNT, u64::from(self.stamp_count));
+        out.varint_field(STAMP_MS, zigzag(self.stamp.ms));
+        out.varint_field(STAMP_COUNT, u64::from(self.stamp.count));
         out.varint_field(WRITER, u64::from(self.writer));
         if let Some(time) = self.time {
             out.byte(TIME as u8);
@@ -142,6 +183,7 @@ impl<'a> RawRow<'a> {
         out.varint_field(SEQ, zigzag(self.seq));
         out.varint_field(DEBT, zigzag(self.debt_ns));
         out.varint_field(TAT, zigzag(self.tat));
+        out.varint_field(STAMP_NEAR, u64::from(self.stamp.near));
     }
 }
 

@@ -191,7 +191,7 @@ impl<'a> Rows<'a> {
         RowRef {
             key: row.key,
             value: row.value,
-            stamp: (stamp_ms << STAMP_COUNT_BITS).wrapping_add(u64::from(row.stamp_count)),
+            stamp: (stamp_ms << STAMP_COUNT_BITS).wrapping_add(row.stamp.count()),
             writer: self.origin(row.writer, origin),
             time_ms: row.time.map_or(0, |_| time),
             removed: row.removed,

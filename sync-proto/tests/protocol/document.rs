@@ -52,7 +52,8 @@ fn the_batch_of_the_document() {
         seq: 43,
         ..first
     };
-    let third = RowRef { key: b"k3", value: b"", stamp: first.stamp + 2, removed: true, seq: 44, ..first };
+    let stamp = first.stamp + (1 << 16) + 2;
+    let third = RowRef { key: b"k3", value: b"", stamp, removed: true, seq: 44, ..first };
     let rows = [first, second, third];
 
     let mut encoder = BatchEncoder::new(1, 41, ORIGIN, DEFAULT_FRAME_LIMIT);

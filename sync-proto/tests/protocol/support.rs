@@ -46,7 +46,9 @@ pub(crate) fn origin() -> impl Strategy<Value = u64> {
 
 pub(crate) fn row() -> impl Strategy<Value = OwnedRow> {
     let bytes = || vec(any::<u8>(), 0..200);
-    let numbers = (number(), number(), number(), number(), number());
+    // Any stamp, or one of a few milliseconds.
+    let stamp = prop_oneof![number(), (0..16_u64, 0..5000_u64).prop_map(|(ms, count)| ms << 16 | count)];
+    let numbers = (stamp, number(), number(), number(), number());
     (bytes(), bytes(), origin(), origin(), any::<bool>(), numbers).prop_map(
         |(key, value, writer, origin, removed, (stamp, time_ms, seq, debt, tat_ns))| OwnedRow {
             key,
@@ -70,13 +72,14 @@ pub(crate) fn row() -> impl Strategy<Value = OwnedRow> {
 fn wire_row(index_max: u32) -> impl Strategy<Value = wire::Row> {
     let bytes = || vec(any::<u8>(), 0..40).prop_map(Bytes::from);
     let signed = || number().prop_map(|number| number as i64);
-    let times = (signed(), option::of(signed()), signed(), signed(), signed());
+    let times = (signed(), option::of(signed()), signed(), signed(), signed(), number());
     (bytes(), bytes(), 0..=index_max, 0..=index_max, any::<bool>(), times).prop_map(
-        |(key, value, writer, origin, removed, (stamp_ms, time, seq, debt_ns, tat))| wire::Row {
+        |(key, value, writer, origin, removed, (stamp_ms, time, seq, debt_ns, tat, near))| wire::Row {
             key,
             value,
             stamp_ms,
             stamp_count: tat as u32,
+            stamp_near: near as u32,
             writer,
             time,
             removed,
@@ -199,14 +202,17 @@ struct Sums {
 
 impl Sums {
     fn add(&mut self, row: &wire::Row) {
-        self.stamp_ms = self.stamp_ms.wrapping_add_signed(row.stamp_ms);
+        // Zigzag of three bits.
+        let step = [0, -1, 1, -2, 2, -3, 3, -4][row.stamp_near as usize % 8];
+        self.stamp_ms = self.stamp_ms.wrapping_add_signed(row.stamp_ms).wrapping_add_signed(step);
         self.time = self.time.wrapping_add_signed(row.time.unwrap_or_default());
         self.tat = self.tat.wrapping_add_signed(row.tat);
         self.seq = self.seq.wrapping_add_signed(row.seq);
     }
 
     fn stamp(&self, row: &wire::Row) -> u64 {
-        self.stamp_ms.wrapping_mul(65536).wrapping_add(row.stamp_count.into())
+        let count = u64::from(row.stamp_count) + u64::from(row.stamp_near) / 8;
+        self.stamp_ms.wrapping_mul(65536).wrapping_add(count)
     }
 }
 
