@@ -4,7 +4,7 @@ use std::future::poll_fn;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sync_store::Replica;
+use sync_store::{Replica, ZoneKind};
 use sync_transport::{Listener, TargetSet};
 use tokio::sync::watch;
 use tokio::task::{JoinSet, yield_now};
@@ -46,7 +46,9 @@ async fn publish(hub: Arc<Hub>, zone: usize) {
     let replica = Arc::clone(&hub.shared.zones[zone].replica);
     let mut publisher = Publisher::new(zone, hub.interval);
     let mut pause = Pause::new();
-    // While changes keep coming, this task looks by itself after each pause: who makes one does not pay for waking it.
+    // While requests of limits keep coming, this task looks by itself after each pause: who makes one does not pay for waking it. Others' changes are to be heard of
+    // sooner than that.
+    let may_linger = replica.kind() == ZoneKind::Limit;
     let mut lingers = false;
     loop {
         if lingers {
@@ -59,7 +61,8 @@ async fn publish(hub: Arc<Hub>, zone: usize) {
             dirty
         })
         .await;
-        lingers = rest(&hub, &publisher, &mut pause).await || !slept;
+        let is_early = rest(&hub, &publisher, &mut pause).await;
+        lingers = may_linger && (is_early || !slept);
         let now = hub.now();
         if publisher.publish(&hub.shared, now) {
             hub.wake_links();
