@@ -133,8 +133,8 @@ impl NodeBuilder {
         self
     }
 
-    /// The longest that changes are gathered under load before they are published, 100 µs for each peer if that is less; the first change after a
-    /// pause is published at once. Default 1 ms.
+    /// The longest that changes are gathered under load before they are published; those of pairs and sessions 50 µs for each peer if that is less. The first change after
+    /// a pause is published at once. Default 1 ms.
     pub fn interval(mut self, interval: Duration) -> Self {
         self.interval = interval;
         self

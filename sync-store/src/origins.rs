@@ -121,6 +121,11 @@ impl Origins {
         self.through(region, self.own(region))
     }
 
+    /// Whether anybody's publications are known, our own or others'. None are in a zone that nobody publishes.
+    pub(crate) fn is_any_known(self, region: &OpenRegion) -> bool {
+        self.indices(region).any(|index| self.through(region, index) != 0)
+    }
+
     /// The origin at `index`; `None` if there is none.
     pub(crate) fn get(self, region: &OpenRegion, index: u16) -> Option<Origin> {
         if usize::from(index) >= self.len() {

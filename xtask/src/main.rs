@@ -177,7 +177,8 @@ fn main() -> ExitCode {
             packages::forget(Path::new(ROOT));
         }
         let passed = step.commands.iter().all(|command| {
-            if !command.starts_with("cargo test ") {
+            // Loom tries every interleaving: what fails there fails always.
+            if !command.starts_with("cargo test ") || command.contains(" --lib ") {
                 return run(command, step.environment);
             }
             let (passed, lines) = retry::run(Path::new(ROOT), command, step.environment);

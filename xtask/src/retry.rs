@@ -17,16 +17,18 @@ const REST: Duration = Duration::from_secs(2);
 
 /// Runs `line`, a `cargo test`, to its end. Whether all passed, and the command for each target that did so the second time only.
 pub(crate) fn run(root: &Path, line: &str, environment: &[(&str, &str)]) -> (bool, Vec<String>) {
-    let (passed, failed) = once(root, &format!("{line} --no-fail-fast"), environment);
+    let (passed, mut failed) = once(root, &format!("{line} --no-fail-fast"), environment);
     if passed || failed.is_empty() || failed.len() > TARGETS_MAX {
         return (passed, Vec::new());
     }
-    let line = line.replace(" --workspace", "");
+    failed.sort();
+    failed.dedup();
+    // With the same packages, and so with the same features: of one package alone tests may be missing.
     let again: Vec<_> = failed.iter().map(|target| format!("{line} {target}")).collect();
     (again.iter().all(|line| once(root, line, environment).0), again)
 }
 
-/// Whether the command passed, and the targets that cargo says have failed.
+/// Whether the command passed, and the targets that cargo says have failed; none if not all of them were heard of.
 fn once(root: &Path, line: &str, environment: &[(&str, &str)]) -> (bool, Vec<String>) {
     println!("\n$ {line}");
     let mut words = line.split(' ');
@@ -46,15 +48,22 @@ fn once(root: &Path, line: &str, environment: &[(&str, &str)]) -> (bool, Vec<Str
         std::thread::spawn(move || {
             for line in BufReader::new(stderr).split(b'\n').map_while(Result::ok) {
                 let line = String::from_utf8_lossy(&line).into_owned();
+                let _ = sender.send(line.clone());
                 eprintln!("{line}");
-                let _ = sender.send(line);
             }
         });
     }
     let status = child.wait();
     // Not to the end of the pipe: a process that a test has left behind would hold it open.
-    let failed =
-        std::iter::from_fn(|| lines.recv_timeout(REST).ok()).filter_map(|line| target(&line)).collect();
+    let (mut count, mut failed) = (None, Vec::new());
+    for line in std::iter::from_fn(|| lines.recv_timeout(REST).ok()) {
+        count = failures(&line).or(count);
+        failed.extend(target(&line));
+    }
+    // What was not heard of would not be run again, and so count as passed.
+    if count != Some(failed.len()) {
+        failed.clear();
+    }
     let passed = status.as_ref().is_ok_and(|status| status.success());
     if let (false, Ok(status)) = (passed, status) {
         eprintln!("{line}: {status}");
@@ -62,10 +71,16 @@ fn once(root: &Path, line: &str, environment: &[(&str, &str)]) -> (bool, Vec<Str
     (passed, failed)
 }
 
-/// The target of a line in cargo's list of those that have failed.
+/// How many targets have failed, as cargo says before it lists them.
+fn failures(line: &str) -> Option<usize> {
+    let line = line.strip_suffix(" targets failed:").or_else(|| line.strip_suffix(" target failed:"))?;
+    line.rsplit(' ').next()?.parse().ok()
+}
+
+/// What selects the target of a line in that list.
 fn target(line: &str) -> Option<String> {
-    let target = line.strip_prefix("    `")?.strip_suffix('`')?;
-    target.starts_with("-p ").then(|| target.to_owned())
+    let target = line.strip_prefix("    `-p ")?.strip_suffix('`')?;
+    target.split_once(' ').map(|(_package, target)| target.to_owned())
 }
 
 #[cfg(test)]
@@ -74,9 +89,17 @@ mod tests {
 
     #[test]
     fn targets_are_found_in_what_cargo_says() {
-        assert_eq!(target("    `-p tests --test faults`").as_deref(), Some("-p tests --test faults"));
-        for other in ["error: 1 target failed:", "    `faults`", "-p tests", "    Running `target/debug/x`"] {
+        assert_eq!(target("    `-p tests --test faults`").as_deref(), Some("--test faults"));
+        assert_eq!(target("    `-p sync-node --lib`").as_deref(), Some("--lib"));
+        for other in
+            ["error: 1 target failed:", "    `faults`", "-p tests --lib", "    Running `target/debug/x`"]
+        {
             assert_eq!(target(other), None, "{other}");
         }
+        assert_eq!(
+            ["error: 1 target failed:", "error: 12 targets failed:"].map(failures),
+            [Some(1), Some(12)]
+        );
+        assert_eq!(failures("error: test failed, to rerun pass `-p tests --test faults`"), None);
     }
 }

@@ -96,7 +96,7 @@ pub(crate) struct Hub {
     traffic: Mutex<Traffic>,
     refusals: Mutex<Refusals>,
     pub(crate) connector: Connector,
-    /// At most one publication per zone in this time.
+    /// How long the changes of a zone gather at the most.
     pub(crate) interval: Duration,
     started: Instant,
     /// To whom a close was addressed; a link's task waits on its own entry.

@@ -1,6 +1,6 @@
 //! Making room, by request when there is none and by the sweeper before.
 //!
-//! A keyval zone gives up expired records that peers have been told of, and tombstones whose time is over, nothing else. A sticky zone evicts: the least recently
+//! A keyval zone gives up expired records, those that peers are still to be told of a minute later, and tombstones whose time is over, nothing else. A sticky zone evicts: the least recently
 //! accessed of a few records sampled at random, expired ones first, tombstones never (a removal that is forgotten too early comes back), and records
 //! that were not published yet only if there is no other. Eviction is local and leaves no tombstone.
 
@@ -176,12 +176,12 @@ impl Table {
     }
 
     /// Whether peers are still to be told of an expired keyval record. One that it took the place of may live longer, and they would keep that. In a zone that nobody
-    /// publishes all records are dirty for ever.
+    /// publishes all records are dirty for ever. Not seen is what a publisher has in hand in this moment, and what a stopped writer has changed and not marked.
     fn is_unheard(&self, found: &Found, now: Time) -> bool {
         !self.is_sticky()
             && found.header().time_ms.saturating_add(UNHEARD_MS) > now.as_millis()
             && self.parts.dirty.is_marked(&self.region, found.at)
-            && self.published_seq() != 0
+            && self.parts.origins.is_any_known(&self.region)
     }
 
     fn rank(&self, found: &Found, now: Time) -> Option<Rank> {

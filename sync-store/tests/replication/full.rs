@@ -15,7 +15,7 @@ fn zone() -> KeyvalZone {
 
 /// Writes records that stay until there is no room; how many.
 fn fill(zone: &KeyvalZone, now: Time) -> usize {
-    let set = |number: usize| zone.set(format!("{now:?}-{number}"), "stays", now, Expiry::Never);
+    let set = |number: usize| zone.set(format!("{now:?}-{number:05}"), "stays", now, Expiry::Never);
     let refused = (0..).find_map(|number| Some((number, set(number).err()?)));
     let (number, error) = refused.expect("it has a bound");
     assert!(matches!(error, Error::ZoneFull { .. }), "{error}");
