@@ -6,8 +6,9 @@ mod mutations;
 mod packages;
 mod retry;
 
+use std::io;
 use std::path::Path;
-use std::process::{Command, ExitCode};
+use std::process::{Command, ExitCode, ExitStatus};
 use std::time::Instant;
 
 /// One entry of the menu.
@@ -181,7 +182,7 @@ fn main() -> ExitCode {
             if !command.starts_with("cargo test ") || command.contains(" --lib ") {
                 return run(command, step.environment);
             }
-            let (passed, lines) = retry::run(Path::new(ROOT), command, step.environment);
+            let (passed, lines) = retry::run(command, step.environment);
             again.extend(lines);
             passed
         });
@@ -204,21 +205,24 @@ fn now() -> Instant {
 }
 
 fn run(line: &str, environment: &[(&str, &str)]) -> bool {
+    is_success(line, command(line, environment).status())
+}
+
+/// The command of a line, which is shown.
+fn command(line: &str, environment: &[(&str, &str)]) -> Command {
     println!("\n$ {line}");
     let mut words = line.split(' ');
-    let status = words.next().map(|program| {
-        Command::new(program).args(words).envs(environment.iter().copied()).current_dir(ROOT).status()
-    });
+    let mut command = Command::new(words.next().unwrap_or_default());
+    command.args(words).envs(environment.iter().copied()).current_dir(ROOT);
+    command
+}
+
+/// Whether the command of a line passed; why not is shown.
+fn is_success(line: &str, status: io::Result<ExitStatus>) -> bool {
     match status {
-        Some(Ok(status)) if status.success() => true,
-        Some(Ok(status)) => {
-            eprintln!("{line}: {status}");
-            false
-        }
-        Some(Err(e)) => {
-            eprintln!("{line}: {e}");
-            false
-        }
-        None => false,
+        Ok(status) if status.success() => return true,
+        Ok(status) => eprintln!("{line}: {status}"),
+        Err(e) => eprintln!("{line}: {e}"),
     }
+    false
 }

@@ -5,10 +5,11 @@
 //! for it is a defect still: of the test, or one of ours that shows once in a while. More than a few at once are no coincidence, and are not run again.
 
 use std::io::{BufRead, BufReader};
-use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::sync::mpsc;
 use std::time::Duration;
+
+use crate::{command, is_success};
 
 /// Targets that are run again at the most.
 const TARGETS_MAX: usize = 3;
@@ -16,8 +17,8 @@ const TARGETS_MAX: usize = 3;
 const REST: Duration = Duration::from_secs(2);
 
 /// Runs `line`, a `cargo test`, to its end. Whether all passed, and the command for each target that did so the second time only.
-pub(crate) fn run(root: &Path, line: &str, environment: &[(&str, &str)]) -> (bool, Vec<String>) {
-    let (passed, mut failed) = once(root, &format!("{line} --no-fail-fast"), environment);
+pub(crate) fn run(line: &str, environment: &[(&str, &str)]) -> (bool, Vec<String>) {
+    let (passed, mut failed) = once(&format!("{line} --no-fail-fast"), environment);
     if passed || failed.is_empty() || failed.len() > TARGETS_MAX {
         return (passed, Vec::new());
     }
@@ -25,23 +26,14 @@ pub(crate) fn run(root: &Path, line: &str, environment: &[(&str, &str)]) -> (boo
     failed.dedup();
     // With the same packages, and so with the same features: of one package alone tests may be missing.
     let again: Vec<_> = failed.iter().map(|target| format!("{line} {target}")).collect();
-    (again.iter().all(|line| once(root, line, environment).0), again)
+    (again.iter().all(|line| once(line, environment).0), again)
 }
 
 /// Whether the command passed, and the targets that cargo says have failed; none if not all of them were heard of.
-fn once(root: &Path, line: &str, environment: &[(&str, &str)]) -> (bool, Vec<String>) {
-    println!("\n$ {line}");
-    let mut words = line.split(' ');
-    let Some(program) = words.next() else { return (false, Vec::new()) };
-    let environment = environment.iter().copied();
-    let child =
-        Command::new(program).args(words).envs(environment).current_dir(root).stderr(Stdio::piped()).spawn();
-    let mut child = match child {
+fn once(line: &str, environment: &[(&str, &str)]) -> (bool, Vec<String>) {
+    let mut child = match command(line, environment).stderr(Stdio::piped()).spawn() {
         Ok(child) => child,
-        Err(e) => {
-            eprintln!("{line}: {e}");
-            return (false, Vec::new());
-        }
+        Err(e) => return (is_success(line, Err(e)), Vec::new()),
     };
     let (sender, lines) = mpsc::channel();
     if let Some(stderr) = child.stderr.take() {
@@ -64,11 +56,7 @@ fn once(root: &Path, line: &str, environment: &[(&str, &str)]) -> (bool, Vec<Str
     if count != Some(failed.len()) {
         failed.clear();
     }
-    let passed = status.as_ref().is_ok_and(|status| status.success());
-    if let (false, Ok(status)) = (passed, status) {
-        eprintln!("{line}: {status}");
-    }
-    (passed, failed)
+    (is_success(line, status), failed)
 }
 
 /// How many targets have failed, as cargo says before it lists them.
