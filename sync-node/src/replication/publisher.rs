@@ -38,9 +38,12 @@ impl Publisher {
         let published = shared.publish(self.zone, now);
         // What is left over goes as soon as the links have had their turn.
         let is_behind = shared.zones[self.zone].log.lock().is_behind();
-        let peers = shared.membership.lock().nodes_online();
-        let kind = shared.zones[self.zone].replica.kind();
-        let pause = if is_behind { Duration::ZERO } else { pause(kind, peers, self.interval) };
+        let pause = if is_behind {
+            Duration::ZERO
+        } else {
+            let peers = shared.membership.lock().nodes_online();
+            pause(shared.zones[self.zone].replica.kind(), peers, self.interval)
+        };
         self.not_before = now.elapsed.saturating_add(pause);
         published
     }
