@@ -1,26 +1,13 @@
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::thread;
+
+use tempfile::TempDir;
 
 use super::*;
 
 /// A directory that is gone with its files when dropped.
-struct Dir(PathBuf);
-
-impl Dir {
-    fn new(name: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("sharing-{name}-{}", std::process::id()));
-        // Of a process that had our number and was killed.
-        let _ = std::fs::remove_dir_all(&path);
-        std::fs::create_dir(&path).expect("a new directory");
-        Self(path)
-    }
-}
-
-impl Drop for Dir {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
+fn dir() -> TempDir {
+    tempfile::tempdir().expect("a new directory")
 }
 
 fn table() -> Vec<AtomicU64> {
@@ -37,8 +24,8 @@ fn kill(mut guest: Sharing) {
 
 #[test]
 fn a_lock_is_on_the_file_that_has_the_name() {
-    let dir = Dir::new("lock");
-    let path = dir.0.join("lock");
+    let dir = dir();
+    let path = dir.path().join("lock");
     let first = open_locked(&path, 0o600).expect("a file").expect("free");
     assert!(open_locked(&path, 0o600).expect("a file").is_none());
     let late = open(&path, true, 0o600).expect("the same file");
@@ -54,8 +41,8 @@ fn a_lock_is_on_the_file_that_has_the_name() {
 
 #[test]
 fn the_place_of_a_dead_guest_is_free_when_it_is_buried() {
-    let dir = Dir::new("dead");
-    let (path, table) = (dir.0.join("zone"), table());
+    let dir = dir();
+    let (path, table) = (dir.path().join("zone"), table());
     let (_, owner) = Sharing::own(&path, 0o600, 4096).expect("a file");
     let join = || Sharing::join(&path, &table).expect("a place");
     let (one, mut two) = (join(), join());
@@ -80,10 +67,10 @@ fn the_place_of_a_dead_guest_is_free_when_it_is_buried() {
 #[cfg(unix)]
 #[test]
 fn a_guest_that_knows_the_region_by_another_name_is_not_taken_for_dead() {
-    let dir = Dir::new("names");
-    let (path, table) = (dir.0.join("zone"), table());
+    let dir = dir();
+    let (path, table) = (dir.path().join("zone"), table());
     let (_, owner) = Sharing::own(&path, 0o600, 4096).expect("a file");
-    let (hard, soft) = (dir.0.join("hard"), dir.0.join("soft"));
+    let (hard, soft) = (dir.path().join("hard"), dir.path().join("soft"));
     std::fs::hard_link(&path, &hard).expect("a link");
     std::os::unix::fs::symlink(&path, &soft).expect("a link");
     let _one = Sharing::join(&hard, &table).expect("a place");
@@ -101,8 +88,8 @@ fn a_guest_that_knows_the_region_by_another_name_is_not_taken_for_dead() {
 
 #[test]
 fn a_guest_whose_file_was_removed_is_left_alone() {
-    let dir = Dir::new("removed");
-    let (path, table) = (dir.0.join("zone"), table());
+    let dir = dir();
+    let (path, table) = (dir.path().join("zone"), table());
     let (_, owner) = Sharing::own(&path, 0o600, 4096).expect("a file");
     let mut guest = Sharing::join(&path, &table).expect("a place");
     std::fs::remove_file(lock_path(&path, 1)).expect("a file");
@@ -117,8 +104,8 @@ fn a_guest_whose_file_was_removed_is_left_alone() {
 fn a_place_has_one_holder_whoever_comes_goes_and_dies() {
     const GUESTS: usize = 4;
     const ROUNDS: usize = 3_000;
-    let dir = Dir::new("race");
-    let (path, table) = (dir.0.join("zone"), table());
+    let dir = dir();
+    let (path, table) = (dir.path().join("zone"), table());
     let (_, owner) = Sharing::own(&path, 0o600, 4096).expect("a file");
     let holders: Vec<AtomicUsize> = (0..PROCESSES).map(|_| AtomicUsize::new(0)).collect();
     let at_work = AtomicUsize::new(GUESTS);
@@ -164,5 +151,5 @@ fn a_place_has_one_holder_whoever_comes_goes_and_dies() {
     let mut all: Vec<Sharing> = (1..PROCESSES).map(|_| Sharing::join(&path, &table).expect("free")).collect();
     assert!(matches!(Sharing::join(&path, &table), Err(Error::TooManyProcesses { .. })));
     all.iter_mut().for_each(|guest| guest.leave(&table));
-    assert_eq!(std::fs::read_dir(&dir.0).expect("a directory").count(), 1, "no lock file is left");
+    assert_eq!(std::fs::read_dir(dir.path()).expect("a directory").count(), 1, "no lock file is left");
 }

@@ -3,11 +3,12 @@
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{ChildStdin, Command, ExitStatus, Stdio};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
+use tempfile::TempDir;
 
 /// How long anything may take before a test gives up. Far longer than it ever does.
 pub(crate) const LIMIT: Duration = Duration::from_secs(60);
@@ -19,40 +20,28 @@ const ARGUMENT: &str = "SHARED_ARGUMENT";
 const SAID: &str = "@@ ";
 
 /// A directory of a test, in shared memory if there is any, gone with all files when dropped.
-pub(crate) struct Dir(PathBuf);
+pub(crate) struct Dir(TempDir);
 
 impl Dir {
     pub(crate) fn new() -> Self {
-        static NEXT: AtomicUsize = AtomicUsize::new(0);
         let shared_memory = Path::new("/dev/shm");
         let base = if shared_memory.is_dir() { shared_memory.to_owned() } else { std::env::temp_dir() };
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let path = base.join(format!("zone-tests-{}-{number}", std::process::id()));
-        // Of a process that had our number and was killed.
-        let _ = std::fs::remove_dir_all(&path);
-        std::fs::create_dir(&path).expect("a new directory");
-        Self(path)
+        Self(tempfile::Builder::new().prefix("zone-tests-").tempdir_in(base).expect("a new directory"))
     }
 
     pub(crate) fn path(&self) -> &Path {
-        &self.0
+        self.0.path()
     }
 
     pub(crate) fn file(&self, name: &str) -> PathBuf {
-        self.0.join(name)
+        self.path().join(name)
     }
 
     /// The names of the files in which guests hold their locks.
     pub(crate) fn guest_files(&self) -> Vec<String> {
-        let files = std::fs::read_dir(&self.0).expect("the directory");
+        let files = std::fs::read_dir(self.path()).expect("the directory");
         let names = files.map(|file| file.expect("a file").file_name().to_string_lossy().into_owned());
         names.filter(|name| name.contains(".guest-")).collect()
-    }
-}
-
-impl Drop for Dir {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use tempfile::TempDir;
+
 use super::*;
 use crate::block::Draft;
 use crate::slot::Slot;
@@ -9,25 +11,15 @@ use crate::slot::Slot;
 const NOW: Time = Time::from_millis(10_000_000);
 const SIZE: u64 = 64 << 10;
 
-struct Dir(PathBuf);
+struct Dir(TempDir);
 
 impl Dir {
-    fn new(name: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("recover-{name}-{}", std::process::id()));
-        // Of a process that had our number and was killed.
-        let _ = std::fs::remove_dir_all(&path);
-        std::fs::create_dir(&path).expect("a new directory");
-        Self(path)
+    fn new() -> Self {
+        Self(tempfile::tempdir().expect("a new directory"))
     }
 
     fn zone(&self) -> PathBuf {
-        self.0.join("zone")
-    }
-}
-
-impl Drop for Dir {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
+        self.0.path().join("zone")
     }
 }
 
@@ -86,7 +78,7 @@ fn abandon(table: &Table, key: &[u8]) {
 
 #[test]
 fn what_a_dead_guest_wrote_and_did_not_mark_is_published() {
-    let dir = Dir::new("unmarked");
+    let dir = Dir::new();
     let owner = owner(ZoneKind::Keyval, &dir.zone());
     for key in [b"old", b"new"] {
         set(&owner, key, b"value", NOW);
@@ -107,7 +99,7 @@ fn what_a_dead_guest_wrote_and_did_not_mark_is_published() {
 
 #[test]
 fn an_access_that_a_dead_guest_recorded_is_published() {
-    let dir = Dir::new("access");
+    let dir = Dir::new();
     let owner = owner(ZoneKind::Sticky, &dir.zone());
     let access = |table: &Table, lag: u16| {
         let found = table.find_meta(b"k", table.hash(b"k")).expect("there");
@@ -130,7 +122,7 @@ fn an_access_that_a_dead_guest_recorded_is_published() {
 
 #[test]
 fn what_a_dead_guest_had_in_hand_is_given_back_and_what_a_living_one_has_is_not() {
-    let dir = Dir::new("leaks");
+    let dir = Dir::new();
     let owner = owner(ZoneKind::Keyval, &dir.zone());
     let capacity = u32::try_from(owner.parts.blocks.capacity_units()).expect("small");
     let (dead, living) = (guest(ZoneKind::Keyval, &dir.zone()), guest(ZoneKind::Keyval, &dir.zone()));
@@ -166,7 +158,7 @@ fn what_a_dead_guest_had_in_hand_is_given_back_and_what_a_living_one_has_is_not(
     assert!(evict(&owner, b"k"));
     assert_eq!(
         owner.stats().used_bytes,
-        self::owner(ZoneKind::Keyval, &dir.0.join("fresh")).stats().used_bytes
+        self::owner(ZoneKind::Keyval, &dir.0.path().join("fresh")).stats().used_bytes
     );
     assert!(all_but(0), "all memory is there");
     assert!(!found.header().removed);
@@ -176,7 +168,7 @@ fn what_a_dead_guest_had_in_hand_is_given_back_and_what_a_living_one_has_is_not(
 
 #[test]
 fn what_a_dead_owner_left_is_put_right_by_the_next() {
-    let dir = Dir::new("owner");
+    let dir = Dir::new();
     let first = owner(ZoneKind::Keyval, &dir.zone());
     for number in 0..200u64 {
         set(&first, &number.to_le_bytes(), b"value", NOW);
@@ -205,7 +197,7 @@ fn what_a_dead_owner_left_is_put_right_by_the_next() {
 
 #[test]
 fn a_write_that_was_begun_under_an_earlier_owner_is_published() {
-    let dir = Dir::new("earlier");
+    let dir = Dir::new();
     let first = owner(ZoneKind::Keyval, &dir.zone());
     set(&first, b"k", b"first", NOW);
     first.mark(first.find_meta(b"k", first.hash(b"k")).expect("there").at);
