@@ -1,6 +1,7 @@
 //! What a process uses, as the kernel counts it.
 
 use std::fs;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// A reading of `/proc`.
@@ -42,18 +43,22 @@ impl Usage {
 
 /// Whether all threads of the process `pid` are stopped.
 pub(crate) fn is_stopped(pid: u32) -> bool {
-    let mut threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
     // One that ends meanwhile does nothing any more.
-    threads.all(|thread| {
-        let stat = fs::read_to_string(thread.path().join("stat"));
+    threads(pid).all(|thread| {
+        let stat = fs::read_to_string(thread.join("stat"));
         stat.map_or(true, |stat| stat.rsplit_once(')').is_some_and(|(_, rest)| rest.starts_with(" T")))
     })
 }
 
 /// Whether a thread of that name is in the process `pid` now.
 pub(crate) fn has_thread(pid: u32, name: &str) -> bool {
-    let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
     // One that ends meanwhile has no name any more.
-    let mut names = threads.filter_map(|thread| fs::read_to_string(thread.path().join("comm")).ok());
+    let mut names = threads(pid).filter_map(|thread| fs::read_to_string(thread.join("comm")).ok());
     names.any(|known| known.trim_end() == name)
+}
+
+/// Where the kernel tells of the threads of the process `pid`; none if there is no such process.
+fn threads(pid: u32) -> impl Iterator<Item = PathBuf> {
+    let entries = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    entries.map(|entry| entry.path())
 }

@@ -162,25 +162,23 @@ async fn a_frame_cut_short_is_told_from_a_clean_end(transport: Transport) {
 }
 
 async fn silence_runs_into_the_idle_timeout(transport: Transport) {
-    let idle = IDLE;
-    let pair = transport.pair(ConnectionOptions { idle_timeout: Some(idle), ..options() }).await;
+    let pair = transport.pair(ConnectionOptions { idle_timeout: Some(IDLE), ..options() }).await;
     let (mut sender, _receiver) = pair.dialing.split();
     let (_sender, mut receiver) = pair.accepting.split();
     // Half a frame is silence too.
     sender.send(&[frame("whole"), frame("half").slice(..3)]).await.unwrap();
     assert_eq!(receiver.recv().await.unwrap().unwrap(), "whole");
     let error = receiver.recv().await.unwrap_err();
-    assert!(matches!(error, Error::IdleTimeout { after, .. } if after == idle), "{error}");
+    assert!(matches!(error, Error::IdleTimeout { after, .. } if after == IDLE), "{error}");
 }
 
 async fn restarting_recv_does_not_restart_the_idle_timeout(transport: Transport) {
-    let idle = IDLE;
-    let pair = transport.pair(ConnectionOptions { idle_timeout: Some(idle), ..options() }).await;
+    let pair = transport.pair(ConnectionOptions { idle_timeout: Some(IDLE), ..options() }).await;
     let (_sender, mut receiver) = pair.accepting.split();
     let restarting = async {
         loop {
             // Shorter than the idle time-out: each recv alone would wait for ever.
-            if let Ok(result) = timeout(idle / 10, receiver.recv()).await {
+            if let Ok(result) = timeout(IDLE / 10, receiver.recv()).await {
                 return result;
             }
         }
