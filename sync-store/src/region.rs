@@ -70,8 +70,8 @@ pub enum Prefault {
     /// As it is used: the first to use a page, with huge pages two megabytes, waits until it is cleared.
     #[default]
     Never,
-    /// By a thread of its own, which begins when the zone is made and ends when all of it is touched. The zone is of use meanwhile. What
-    /// the system will not give is left as with [`Never`](Self::Never), and so is all of it where nothing like `MADV_POPULATE_WRITE` is known (before Linux 5.14).
+    /// By a thread of its own, which begins when the zone is made and ends when all of it is touched. The zone is of use meanwhile. A machine
+    /// that has not got that much memory stops the process then, and not when the zone fills.
     Beside,
     /// When the zone is made, which takes that much longer: no request ever waits, and a machine that has not got that much memory says so at once.
     First,

@@ -404,18 +404,19 @@ mod memory {
     use std::io;
     use std::slice;
     use std::sync::Arc;
-    #[cfg(target_os = "linux")]
     use std::thread;
 
     #[cfg(target_os = "linux")]
     use memmap2::Advice;
     use memmap2::{MmapMut, MmapOptions, MmapRaw};
 
-    use super::{AtomicU64, WORD};
+    use super::{AtomicU64, Ordering, WORD};
 
-    /// A huge page: as long as that, others of the process wait who change what is mapped.
-    #[cfg(target_os = "linux")]
+    /// As often does a thread that touches memory look whether it is still there.
     const TOUCHED_AT_ONCE: usize = 2 << 20;
+
+    /// The shortest page that a system has.
+    const PAGE: usize = 4 << 10;
 
     /// A mapping rather than an allocation: exactly as long as asked for, page aligned, zeroed without being touched, and given back
     /// to the system as a whole.
@@ -446,17 +447,15 @@ mod memory {
             Self { words: map.len() / WORD, map }
         }
 
-        #[cfg(target_os = "linux")]
+        /// Touches all of it, or says that there is not enough, where the system can tell.
         pub(super) fn touch(&self) -> io::Result<()> {
+            #[cfg(target_os = "linux")]
             match self.map.advise(Advice::PopulateWrite) {
-                // EINVAL: Linux before 5.14 does not know the advice, and faults the pages in as they are touched.
-                Err(error) if error.kind() != io::ErrorKind::InvalidInput => Err(error),
-                _ => Ok(()),
+                // EINVAL: Linux before 5.14 does not know the advice.
+                Err(error) if error.kind() == io::ErrorKind::InvalidInput => {}
+                touched => return touched,
             }
-        }
-
-        #[cfg(not(target_os = "linux"))]
-        pub(super) fn touch(&self) -> io::Result<()> {
+            write_to_each_page(self.words());
             Ok(())
         }
 
@@ -473,25 +472,30 @@ mod memory {
         }
     }
 
-    /// Touches all memory in a thread of its own, which ends with the memory at the latest. Should there be no thread, or not enough memory, the first
-    /// to use a page finds out, as without this.
-    #[cfg(target_os = "linux")]
+    /// Touches all memory in a thread of its own, which ends with the memory at the latest. Should there be no thread, the first to use a page does it, as
+    /// without this.
+    ///
+    /// By writing: `MADV_POPULATE_WRITE` holds what all threads of the process need that start a thread or take much memory (`mmap_lock`), and has it back
+    /// before any of those is awake. A node that started meanwhile was held up by a tenth of a second.
     pub(super) fn touch_beside(memory: &Arc<Memory>) {
-        let (bytes, memory) = (memory.map.len(), Arc::downgrade(memory));
+        let (words, memory) = (memory.words, Arc::downgrade(memory));
         let touch = move || {
-            for from in (0..bytes).step_by(TOUCHED_AT_ONCE) {
+            for from in (0..words).step_by(TOUCHED_AT_ONCE / WORD) {
                 let Some(memory) = memory.upgrade() else { return };
-                let length = TOUCHED_AT_ONCE.min(bytes - from);
-                if memory.map.advise_range(Advice::PopulateWrite, from, length).is_err() {
-                    return;
-                }
+                let through = words.min(from + TOUCHED_AT_ONCE / WORD);
+                write_to_each_page(&memory.words()[from..through]);
             }
         };
         _ = thread::Builder::new().name("prefault".to_owned()).spawn(touch);
     }
 
-    #[cfg(not(target_os = "linux"))]
-    pub(super) fn touch_beside(_memory: &Arc<Memory>) {}
+    /// Changes nothing, whoever else reads and writes there.
+    fn write_to_each_page(words: &[AtomicU64]) {
+        for page in words.chunks(PAGE / WORD) {
+            // Not an addition of nothing: a compiler may read instead of that, and a page that is only read is not taken.
+            _ = page[0].compare_exchange(0, 0, Ordering::Relaxed, Ordering::Relaxed);
+        }
+    }
 }
 
 #[cfg(loom)]
