@@ -15,7 +15,7 @@ use super::pause::Pause;
 use super::{Hub, incoming, outgoing};
 use crate::membership::Command;
 use crate::replication::publisher::Publisher;
-use crate::replication::{SWEEP_BUDGET, SWEEP_INTERVAL, strict};
+use crate::replication::{SWEEP_BUDGET, SWEEP_INTERVAL, SWEEP_PARTS, strict};
 
 /// All tasks of a node; they end when this is dropped.
 pub(crate) type Tasks = JoinSet<()>;
@@ -146,7 +146,10 @@ async fn sweep(hub: Arc<Hub>, replicas: Vec<Arc<dyn Replica>>) {
     loop {
         sleep(SWEEP_INTERVAL).await;
         for replica in &replicas {
-            replica.sweep(hub.now().time, SWEEP_BUDGET);
+            for _ in 0..SWEEP_PARTS {
+                replica.sweep_part(hub.now().time, SWEEP_BUDGET, SWEEP_PARTS);
+                yield_now().await;
+            }
         }
     }
 }

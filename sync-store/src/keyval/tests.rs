@@ -4,7 +4,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
-use crate::Replica;
+use crate::{Region, Replica};
 
 fn at(ms: u64) -> Time {
     Time::from_millis(ms)
@@ -101,6 +101,26 @@ fn every_value_that_is_swapped_in_is_swapped_out_once() {
     let last = zone.get("a", now).expect("there").into_vec();
     let distinct: std::collections::BTreeSet<_> = olds.iter().chain([&last]).collect();
     assert_eq!((olds.len(), distinct.len()), (THREADS * SWAPS - 1, THREADS * SWAPS));
+}
+
+#[test]
+fn all_parts_of_a_sweep_free_what_a_sweep_does_and_each_no_more_than_its_share() {
+    let now = at(1_000);
+    let later = at(1_000 + 2 * 3_600_000);
+    let freed = |parts: usize| {
+        let region = Region::anonymous().seed(1);
+        let zone = KeyvalZone::builder("one").size(128 << 10).region(region).build().expect("a zone");
+        for n in 0..100 {
+            zone.set(format!("key-{n}"), "v", now, Expiry::After(Duration::from_secs(1))).expect("room");
+        }
+        zone.publish(now, &mut |_| true);
+        let freed: Vec<usize> = (0..parts).map(|_| zone.sweep_part(later, 320, parts)).collect();
+        assert!(freed.iter().all(|freed| *freed <= 320 / parts), "{freed:?}");
+        freed.iter().sum::<usize>()
+    };
+    assert_eq!(freed(1), 100);
+    assert_eq!(freed(16), 100);
+    assert_eq!(zone().sweep_part(later, 1, 0), 0);
 }
 
 #[test]

@@ -351,12 +351,12 @@ impl Replica for LimitZone {
             .fold(0, u64::wrapping_add)
     }
 
-    fn sweep(&self, now: Time, budget: usize) -> usize {
+    fn sweep_part(&self, now: Time, budget: usize, parts: usize) -> usize {
         if self.region.sharing().is_guest() {
             return 0;
         }
         self.look_after_guests();
-        self.sweep_idle(now.as_nanos(), budget)
+        self.sweep_idle(now.as_nanos(), budget.div_ceil(parts.max(1)))
     }
 
     fn stats(&self) -> ZoneStats {

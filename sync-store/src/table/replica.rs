@@ -98,8 +98,8 @@ macro_rules! replica_by_table {
                 self.table.digest(now)
             }
 
-            fn sweep(&self, now: $crate::Time, budget: usize) -> usize {
-                self.table.sweep(now, budget)
+            fn sweep_part(&self, now: $crate::Time, budget: usize, parts: usize) -> usize {
+                self.table.sweep_part(now, budget, parts)
             }
 
             fn stats(&self) -> $crate::ZoneStats {

@@ -106,7 +106,7 @@ impl Table {
     }
 
     /// Frees what is over, from where the last call ended, at most `budget` records. Answers how many it freed.
-    pub(crate) fn sweep(&self, now: Time, budget: usize) -> usize {
+    pub(crate) fn sweep_part(&self, now: Time, budget: usize, parts: usize) -> usize {
         if self.region.sharing().is_guest() {
             return 0;
         }
@@ -114,7 +114,8 @@ impl Table {
         let _change = self.region.begin();
         let slots = self.slots();
         let start = self.parts.counters.get(&self.region, Counter::SweepHand) as usize % slots;
-        let visit = (slots / 64).max(SWEEP).min(slots);
+        let visit = (slots / 64).max(SWEEP).min(slots).div_ceil(parts.max(1));
+        let budget = budget.div_ceil(parts.max(1));
         let crowded = self.is_crowded();
         let mut freed = 0;
         let mut visited = 0;
