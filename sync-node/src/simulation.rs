@@ -20,7 +20,7 @@ use crate::membership::Command;
 use crate::node::Zones;
 use crate::replication::outbound::REQUESTS_MAX;
 use crate::replication::publisher::Publisher;
-use crate::replication::{Now, SWEEP_BUDGET, SWEEP_INTERVAL, Shared, strict};
+use crate::replication::{Now, SWEEP_BUDGET, SWEEP_INTERVAL, SWEEP_PARTS, Shared, strict};
 use crate::state::Keeping;
 
 /// Between two times that a zone is saved in any case.
@@ -224,7 +224,9 @@ impl Node {
         if now.elapsed >= self.sweep_at {
             self.sweep_at = now.elapsed + SWEEP_INTERVAL;
             for replica in self.zones.replicas() {
-                replica.sweep(now.time, SWEEP_BUDGET);
+                for part in 0..SWEEP_PARTS {
+                    replica.sweep_part(now.time, SWEEP_BUDGET, part, SWEEP_PARTS);
+                }
             }
         }
         if now.elapsed >= self.divide_at {

@@ -247,12 +247,12 @@ pub trait Replica: Send + Sync + fmt::Debug {
     /// Frees expired records and old tombstones, looking at no more than `budget` of them; called a few times a second by the
     /// owner. Answers how many it freed.
     fn sweep(&self, now: Time, budget: usize) -> usize {
-        self.sweep_part(now, budget, 1)
+        self.sweep_part(now, budget, 0, 1)
     }
 
-    /// One of `parts` parts of a [`sweep`](Self::sweep), and of its budget, for an owner whose thread has other work to do between two: a sweep of a million
-    /// records takes 0.4 ms. `parts` of 0 is taken for 1.
-    fn sweep_part(&self, now: Time, budget: usize, parts: usize) -> usize;
+    /// The `part`th, from 0 on, of `parts` parts of a [`sweep`](Self::sweep), and of its budget, rounded up; for an owner whose thread has other work to do between two: a
+    /// sweep of a zone of a million records takes 0.4 ms. What has to be done once a sweep is done with part 0. `parts` of 0 is taken for 1.
+    fn sweep_part(&self, now: Time, budget: usize, part: usize, parts: usize) -> usize;
 
     /// Figures for people.
     fn stats(&self) -> ZoneStats;

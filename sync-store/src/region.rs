@@ -70,10 +70,10 @@ pub enum Prefault {
     /// As it is used: the first to use a page, with huge pages two megabytes, waits until it is cleared.
     #[default]
     Never,
-    /// By a thread of its own, which begins when the zone is made and ends when all of it is touched. The zone is of use meanwhile. A machine
-    /// that has not got that much memory stops the process then, and not when the zone fills.
+    /// By a thread of its own, which begins when the zone is made and ends when all of it is touched. The zone is of use meanwhile. Where
+    /// there is not that much memory, or no room for a file with holes, the system stops this process or another one then, and not when the zone fills.
     Beside,
-    /// When the zone is made, which takes that much longer: no request ever waits, and a machine that has not got that much memory says so at once.
+    /// When the zone is made, which takes that much longer: no request ever waits, and a machine that has not got that much memory says so at once, on Linux since 5.14; elsewhere it does as with [`Beside`](Self::Beside).
     First,
 }
 

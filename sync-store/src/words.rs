@@ -476,7 +476,8 @@ mod memory {
     /// without this.
     ///
     /// By writing: `MADV_POPULATE_WRITE` holds what all threads of the process need that start a thread or take much memory (`mmap_lock`), and has it back
-    /// before any of those is awake. A node that started meanwhile was held up by a tenth of a second.
+    /// before any of those is awake. A node that started meanwhile was held up by a tenth of a second. A page fault
+    /// needs the mapping's own lock only (Linux 6.4).
     pub(super) fn touch_beside(memory: &Arc<Memory>) {
         let (words, memory) = (memory.words, Arc::downgrade(memory));
         let touch = move || {
@@ -492,7 +493,7 @@ mod memory {
     /// Changes nothing, whoever else reads and writes there.
     fn write_to_each_page(words: &[AtomicU64]) {
         for page in words.chunks(PAGE / WORD) {
-            // Not an addition of nothing: a compiler may read instead of that, and a page that is only read is not taken.
+            // Not an addition of nothing: compilers read instead, and a page that is only read is not taken.
             _ = page[0].compare_exchange(0, 0, Ordering::Relaxed, Ordering::Relaxed);
         }
     }

@@ -8,7 +8,7 @@ use sync_store::{Replica, ZoneKind};
 use sync_transport::{Listener, TargetSet};
 use tokio::sync::watch;
 use tokio::task::{JoinSet, yield_now};
-use tokio::time::{sleep, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
 use tracing::{debug, error};
 
 use super::pause::Pause;
@@ -143,11 +143,14 @@ async fn divide(hub: Arc<Hub>) {
 }
 
 async fn sweep(hub: Arc<Hub>, replicas: Vec<Arc<dyn Replica>>) {
+    let mut next = Instant::now();
     loop {
-        sleep(SWEEP_INTERVAL).await;
-        for replica in &replicas {
-            for _ in 0..SWEEP_PARTS {
-                replica.sweep_part(hub.now().time, SWEEP_BUDGET, SWEEP_PARTS);
+        // However long it takes until this task has its turn again; but not in haste after a time in which nothing ran.
+        next = Instant::now().max(next + SWEEP_INTERVAL);
+        sleep_until(next).await;
+        for part in 0..SWEEP_PARTS {
+            for replica in &replicas {
+                replica.sweep_part(hub.now().time, SWEEP_BUDGET, part, SWEEP_PARTS);
                 yield_now().await;
             }
         }

@@ -114,13 +114,13 @@ fn all_parts_of_a_sweep_free_what_a_sweep_does_and_each_no_more_than_its_share()
             zone.set(format!("key-{n}"), "v", now, Expiry::After(Duration::from_secs(1))).expect("room");
         }
         zone.publish(now, &mut |_| true);
-        let freed: Vec<usize> = (0..parts).map(|_| zone.sweep_part(later, 320, parts)).collect();
+        let freed: Vec<usize> = (0..parts).map(|part| zone.sweep_part(later, 320, part, parts)).collect();
         assert!(freed.iter().all(|freed| *freed <= 320 / parts), "{freed:?}");
         freed.iter().sum::<usize>()
     };
     assert_eq!(freed(1), 100);
     assert_eq!(freed(16), 100);
-    assert_eq!(zone().sweep_part(later, 1, 0), 0);
+    assert_eq!(zone().sweep_part(later, 1, 0, 0), 0);
 }
 
 #[test]

@@ -351,12 +351,14 @@ impl Replica for LimitZone {
             .fold(0, u64::wrapping_add)
     }
 
-    fn sweep_part(&self, now: Time, budget: usize, parts: usize) -> usize {
+    fn sweep_part(&self, now: Time, budget: usize, part: usize, parts: usize) -> usize {
         if self.region.sharing().is_guest() {
             return 0;
         }
-        self.look_after_guests();
-        self.sweep_idle(now.as_nanos(), budget.div_ceil(parts.max(1)))
+        if part == 0 {
+            self.look_after_guests();
+        }
+        self.sweep_idle(now.as_nanos(), budget.min(self.slots()).div_ceil(parts.max(1)))
     }
 
     fn stats(&self) -> ZoneStats {

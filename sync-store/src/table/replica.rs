@@ -98,8 +98,8 @@ macro_rules! replica_by_table {
                 self.table.digest(now)
             }
 
-            fn sweep_part(&self, now: $crate::Time, budget: usize, parts: usize) -> usize {
-                self.table.sweep_part(now, budget, parts)
+            fn sweep_part(&self, now: $crate::Time, budget: usize, part: usize, parts: usize) -> usize {
+                self.table.sweep_part(now, budget, part, parts)
             }
 
             fn stats(&self) -> $crate::ZoneStats {

@@ -105,12 +105,14 @@ impl Table {
         false
     }
 
-    /// Frees what is over, from where the last call ended, at most `budget` records. Answers how many it freed.
-    pub(crate) fn sweep_part(&self, now: Time, budget: usize, parts: usize) -> usize {
+    /// Frees what is over, from where the last call ended, at most the part's share of `budget` records. Answers how many it freed.
+    pub(crate) fn sweep_part(&self, now: Time, budget: usize, part: usize, parts: usize) -> usize {
         if self.region.sharing().is_guest() {
             return 0;
         }
-        self.look_after_guests(now);
+        if part == 0 {
+            self.look_after_guests(now);
+        }
         let _change = self.region.begin();
         let slots = self.slots();
         let start = self.parts.counters.get(&self.region, Counter::SweepHand) as usize % slots;

@@ -139,7 +139,7 @@ fn abandoned_inserts_are_finished_or_aborted() {
     assert!(evict(&table, b"k"));
     // So does the sweeper, and has it published.
     abandon(b"fourth");
-    table.sweep_part(NOW, 10, 1);
+    table.sweep_part(NOW, 10, 0, 1);
     assert_eq!(get(&table, b"k").as_deref(), Some(&b"fourth"[..]));
     assert!(table.dirty_count() > 0);
 }

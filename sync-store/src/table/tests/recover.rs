@@ -55,7 +55,7 @@ fn publish(table: &Table) -> Vec<Vec<u8>> {
 /// Publishes all there is, and lets it grow old.
 fn settle(table: &Table) {
     publish(table);
-    table.sweep_part(later(), 0, 1);
+    table.sweep_part(later(), 0, 0, 1);
     assert_eq!(table.dirty_count(), 0);
 }
 
@@ -92,7 +92,7 @@ fn what_a_dead_guest_wrote_and_did_not_mark_is_published() {
     kill(guest);
     assert_eq!(publish(&owner), [b""; 0]);
     assert!(!owner.wait_dirty(Duration::ZERO));
-    owner.sweep_part(later(), 0, 1);
+    owner.sweep_part(later(), 0, 0, 1);
     assert!(owner.wait_dirty(Duration::ZERO), "the publisher is called");
     assert_eq!(publish(&owner), [&b"new"[..], b"newer", b"newest"]);
 }
@@ -115,7 +115,7 @@ fn an_access_that_a_dead_guest_recorded_is_published() {
         let guest = guest(ZoneKind::Sticky, &dir.zone());
         access(&guest, lag);
         kill(guest);
-        owner.sweep_part(NOW, 0, 1);
+        owner.sweep_part(NOW, 0, 0, 1);
         assert_eq!(publish(&owner).len(), usize::from(is_published), "lag {lag}");
     }
 }
@@ -143,13 +143,13 @@ fn what_a_dead_guest_had_in_hand_is_given_back_and_what_a_living_one_has_is_not(
         answer
     };
     for _ in 0..64 {
-        owner.sweep_part(NOW, 0, 1);
+        owner.sweep_part(NOW, 0, 0, 1);
         assert!(!all_but(3 + 2), "nobody can tell whose it is");
     }
     living.free(block);
     drop(change);
     for _ in 0..64 {
-        owner.sweep_part(NOW, 0, 1);
+        owner.sweep_part(NOW, 0, 0, 1);
     }
     assert_eq!(copies(&owner, b"k"), 1);
     let found = owner.find_meta(b"k", owner.hash(b"k")).expect("inserted by the dead one");
@@ -187,7 +187,7 @@ fn what_a_dead_owner_left_is_put_right_by_the_next() {
     let second = owner(ZoneKind::Keyval, &dir.zone());
     assert_eq!(publish(&second), [&b"pending"[..], b"unmarked"]);
     drop(change);
-    (0..16).for_each(|_| _ = second.sweep_part(later(), 0, 1));
+    (0..16).for_each(|_| _ = second.sweep_part(later(), 0, 0, 1));
     (0..200u64).for_each(|number| assert!(evict(&second, &number.to_le_bytes())));
     assert!(evict(&second, b"unmarked") && evict(&second, b"pending"));
     assert_eq!(second.stats().records, 0);
@@ -209,7 +209,7 @@ fn a_write_that_was_begun_under_an_earlier_owner_is_published() {
     // Its writer is of long ago when it ends: there have been more owners than there is room for origins.
     for _ in 0..100 {
         let next = owner(ZoneKind::Keyval, &dir.zone());
-        next.sweep_part(later(), 0, 1);
+        next.sweep_part(later(), 0, 0, 1);
         settle_with(&next, b"other");
     }
     let last = owner(ZoneKind::Keyval, &dir.zone());
